@@ -178,11 +178,11 @@ class TileGrid:
 
     def origins(self) -> FloatArray:
         """Top left corners, float64 [n, 2]."""
-        return np.stack([self.columns, self.rows], axis=1) * self.side
+        return np.stack([self.columns, self.rows], axis=1).astype(np.float64) * self.side
 
     def centres(self) -> FloatArray:
         """Centres, float64 [n, 2]."""
-        return (np.stack([self.columns, self.rows], axis=1) + 0.5) * self.side
+        return (np.stack([self.columns, self.rows], axis=1).astype(np.float64) + 0.5) * self.side
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 from her2bridge.records import Float32Array, FloatArray, IntArray
 
 OWNERSHIP_KEY = "_her2bridge"
-"""Object metadata key that marks a tile as ours; its value is the run's id. A leading ``_`` hides it in QuPath's tables."""
+"""Object metadata key that marks a tile as ours; its value is the run's id. QuPath's tables hide keys that begin with _."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class Entry(Protocol):
         ...
 
     def detection_centroids(self, last_names: frozenset[str]) -> FloatArray:
-        """Centroids, float64 [m, 2], of detections of any kind that are not ours and whose class's last name is one of these."""
+        """Centroids, float64 [m, 2], of all detections not ours whose class's last name is one of these."""
         ...
 
     def apply(self, update: ImageUpdate) -> None:
