@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -204,7 +204,6 @@ class Status(enum.StrEnum):
     NEGATIVE = "Negative"
     EQUIVOCAL = "Equivocal (ISH advised)"
     POSITIVE = "Positive"
-    DISCORDANT = "Discordant (review)"
     NOT_ASSESSABLE = "Not assessable"
 
 
@@ -266,8 +265,7 @@ class SlideScore:
         score: ``0``, ``1+``, ``2+``, ``3+`` or ``Not assessable``.
         status: its reading.
         counts: tiles of the slide, each counted once.
-        rule_score: what the guideline rule alone says.
-        whspn_score: what the bundle's WHSPN says; None where it carries none.
+        rule_score: what the guideline rule says of the shares; None when not assessable.
         specimen: what the rule was told.
         review: reasons why a person should look, most weighty first; may be empty.
         region_counts: for each region, in order, the counts of every tile whose centre lies in it.
@@ -276,8 +274,12 @@ class SlideScore:
     score: str
     status: Status
     counts: TileCounts
-    rule_score: str
-    whspn_score: str | None
+    rule_score: str | None
     specimen: Specimen
     review: tuple[str, ...] = ()
-    region_counts: tuple[TileCounts, ...] = field(default=())
+    region_counts: tuple[TileCounts, ...] = ()
+
+    @property
+    def assessable(self) -> bool:
+        """Whether there was enough tumour to score."""
+        return self.score != NOT_ASSESSABLE

@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 from her2bridge.records import Float32Array, FloatArray, IntArray
 
 OWNERSHIP_KEY = "_her2bridge"
-"""Object metadata key that marks a tile as ours; its value is the run's id. QuPath's tables hide keys that begin with _."""
+"""Object metadata key that marks a tile as ours; its value is the run's id. QuPath's tables hide keys with a first _."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,158 @@
+"""What a run tells while it goes on: one frozen record an event, one JSON object a line with ``--json``.
+
+The schema is documented and versioned in ``docs/events.md``; ``SCHEMA`` changes whenever a field changes its meaning
+or goes away. Fields may be added without a new number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events."""
+
+    name: ClassVar[str] = "event"
+
+    def __init_subclass__(cls) -> None:
+        cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    """First event of a run: with what it is done."""
+
+    run_id: str
+    version: str
+    backend: str
+    model: str
+    images: int
+    dry_run: bool
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class RuntimeChosen(Event):
+    """The network is ready; comes before the first image that needs it."""
+
+    device: str
+    precision: str
+    runtime: str
+
+
+@dataclass(frozen=True)
+class ImageStarted(Event):
+    """An image is being scored."""
+
+    image: str
+    index: int
+    regions: int
+    tiles: int
+    um_per_px: float
+    um_per_px_from: str
+
+
+@dataclass(frozen=True)
+class Progress(Event):
+    """Tiles done of one image; times in seconds."""
+
+    image: str
+    done: int
+    total: int
+    tiles_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Warned(Event):
+    """Something a person should know, and that stops nothing."""
+
+    image: str | None
+    message: str
+
+
+@dataclass(frozen=True)
+class ImageScored(Event):
+    """The result of one image; ``metadata`` is what the project shows for it."""
+
+    image: str
+    score: str
+    status: str
+    counts: Mapping[str, int]
+    tumour_tiles: int
+    tile_h_score: float
+    review: tuple[str, ...]
+    regions: tuple[Mapping[str, Any], ...]
+    metadata: Mapping[str, str]
+    written_to: str
+    corrected_tiles: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ImageSkipped(Event):
+    """Scored before by the same bundle, settings and regions."""
+
+    image: str
+    reason: str
+    score: str
+
+
+@dataclass(frozen=True)
+class ImagePlanned(Event):
+    """What a dry run would do."""
+
+    image: str
+    action: str
+    regions: int
+    tiles: int
+
+
+@dataclass(frozen=True)
+class ImageFailed(Event):
+    """One image failed; the others go on."""
+
+    image: str
+    error: str
+    what: str
+    where: str
+    next_step: str
+
+
+@dataclass(frozen=True)
+class RunFinished(Event):
+    """Last event of a run."""
+
+    scored: int
+    skipped: int
+    failed: int
+    interrupted: bool
+    seconds: float
+
+
+def to_json(event: Event) -> str:
+    """One line of NDJSON: ``type`` first, then the event's fields; NaN and infinities become null."""
+    fields = {f.name: _plain(getattr(event, f.name)) for f in dataclasses.fields(event)}
+    return json.dumps({"type": event.name, **fields}, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return value
