@@ -1,0 +1,65 @@
+"""What a runtime is, and what it must be told; no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from her2bridge.errors import BundleDamaged
+from her2bridge.records import ByteArray, Float32Array
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+class Runtime(Protocol):
+    """A network ready to classify tiles on one device.
+
+    Attributes:
+        name: library and version, e.g. ``torch 2.13.0``.
+        device: ``cpu``, ``cuda:0``, ``mps``.
+        precision: ``fp32``, ``bf16`` or ``fp16``, as it is run.
+    """
+
+    name: str
+    device: str
+    precision: str
+
+    def __call__(self, tiles: ByteArray) -> Float32Array:
+        """Probabilities, float32 [b, 6], rows summing to 1, of tiles uint8 [b, size, size, 3], RGB; b may be 0."""
+        ...
+
+
+def normalisation(card: Mapping[str, Any]) -> tuple[Float32Array, Float32Array]:
+    """Scale and shift, float32 [3] each, that turn RGB of 0–255 into what the network was trained on.
+
+    ``card["transform"]`` holds ``mean`` and ``std`` of RGB divided by 255.
+
+    Raises:
+        BundleDamaged: the card holds no such numbers.
+    """
+    try:
+        mean = np.asarray(card["transform"]["mean"], dtype=np.float32)
+        std = np.asarray(card["transform"]["std"], dtype=np.float32)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_transform(card) from error
+    if mean.shape != (3,) or std.shape != (3,) or not (std > 0).all() or not np.isfinite([mean, std]).all():
+        raise _no_transform(card)
+    scale: Float32Array = (1 / (255 * std)).astype(np.float32)
+    shift: Float32Array = (-mean / std).astype(np.float32)
+    return scale, shift
+
+
+def softmax(logits: Float32Array) -> Float32Array:
+    """Softmax of each row."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def _no_transform(card: Mapping[str, Any]) -> BundleDamaged:
+    return BundleDamaged(
+        "The model's card does not say how pixels are normalised (transform: mean and std, three numbers each).",
+        where=f"card.json of {card.get('name', 'the model')}",
+        next_step="Use the model bundle as it was published, or train and save it again with her2bridge.",
+    )
