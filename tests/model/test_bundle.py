@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from her2bridge.errors import BundleDamaged, BundleNotFound
+from her2bridge.model.bundle import (
+    CARD_FILE,
+    DEFAULT_BUNDLE,
+    WEIGHTS_FILE,
+    Bundle,
+    card_sha256,
+    list_bundles,
+    load_bundle,
+    save_bundle,
+)
+from her2bridge.model.repvgg import NetworkSpec, RepVGG, Stage, build, fuse
+from her2bridge.records import TileSpec
+
+CARD: dict[str, Any] = {
+    "name": "tiny",
+    "version": "1",
+    "license": "GPL-3.0-or-later",
+    "intended_use": "Tests.",
+    "patch_size_px": 64,
+    "spacing_um_px": 0.5,
+    "transform": {"mean": [0.7, 0.6, 0.7], "std": [0.2, 0.2, 0.2]},
+    "training": {},
+    "metrics": {},
+    "limits": [],
+}
+
+
+def tiny() -> RepVGG:
+    torch.manual_seed(0)
+    network = build(NetworkSpec((Stage(16, 1), Stage(16, 1, 1)), "gct"))
+    with torch.no_grad():
+        network(torch.rand(4, 3, 32, 32))  # batch norm's statistics move away from where they start
+    return network.eval()
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return save_bundle(tmp_path / "tiny", tiny(), CARD)
+
+
+def edit_card(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+    change(card)
+    (folder / CARD_FILE).write_text(json.dumps(card), encoding="utf-8")
+
+
+def put_weights(folder: Path, data: bytes) -> None:
+    """Replace the weights and let the card vouch for them: what is tested is what comes after the hash."""
+    (folder / WEIGHTS_FILE).write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    edit_card(folder, lambda card: card["hashes"].update({WEIGHTS_FILE: digest}))
+
+
+def edit_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    tensors = load_file(folder / WEIGHTS_FILE)
+    change(tensors)
+    save_file(tensors, folder / "new")
+    put_weights(folder, (folder / "new").read_bytes())
+
+
+def test_what_was_saved_is_loaded(bundle: Bundle) -> None:
+    loaded = load_bundle(bundle.path)
+    assert (loaded.name, loaded.version, loaded.spec) == ("tiny", "1", TileSpec(64, 0.5))
+    assert loaded.sha256 == bundle.sha256
+    network = loaded.network()
+    assert not network.training
+    assert network.spec == tiny().spec
+    assert all(p.dtype == torch.float32 for p in network.parameters())
+    x = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        difference = (network(x) - tiny()(x)).abs().max() / tiny()(x).abs().max()
+    assert difference < 5e-3
+
+
+def test_batch_norm_and_gates_keep_full_precision(bundle: Bundle) -> None:
+    tensors = load_file(bundle.path / WEIGHTS_FILE)
+    kinds = {name.rsplit(".", 1)[-1] if "conv." not in name else "kernel": t.dtype for name, t in tensors.items()}
+    assert kinds["kernel"] == torch.float16
+    assert tensors["head.weight"].dtype == torch.float16
+    assert tensors["head.bias"].dtype == torch.float32
+    for name in ("running_mean", "running_var", "alpha", "gamma", "beta"):
+        assert kinds[name] == torch.float32
+
+
+def test_each_network_is_a_fresh_one(bundle: Bundle) -> None:
+    first = bundle.network()
+    with torch.no_grad():
+        first.head.weight.zero_()
+    assert bundle.network().head.weight.abs().max() > 0
+
+
+def test_sha256_covers_card_and_weights_and_nothing_of_the_layout(bundle: Bundle) -> None:
+    text = (bundle.path / CARD_FILE).read_text(encoding="utf-8")
+    (bundle.path / CARD_FILE).write_bytes(text.replace("\n", "\r\n").encode())
+    assert load_bundle(bundle.path).sha256 == bundle.sha256
+    edit_card(bundle.path, lambda card: card["limits"].append("another"))
+    changed = load_bundle(bundle.path).sha256
+    assert changed != bundle.sha256
+    edit_tensors(bundle.path, lambda tensors: tensors["head.bias"].add_(1))
+    assert load_bundle(bundle.path).sha256 not in (changed, bundle.sha256)
+
+
+def test_saving_again_gives_the_same_bundle(bundle: Bundle, tmp_path: Path) -> None:
+    card = {**CARD, "created": bundle.card["created"]}
+    assert save_bundle(tmp_path / "again", tiny(), card).sha256 == bundle.sha256
+
+
+def test_fused_network_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(BundleDamaged, match=r"missing.*stages\.0\.0\.conv1x1"):
+        save_bundle(tmp_path / "fused", fuse(tiny()), CARD)
+    assert not (tmp_path / "fused").exists()
+
+
+def test_unknown_name_lists_what_ships(tmp_path: Path) -> None:
+    with pytest.raises(BundleNotFound) as caught:
+        load_bundle("her2-unknown")
+    assert DEFAULT_BUNDLE in caught.value.next_step
+    with pytest.raises(BundleNotFound):
+        load_bundle(tmp_path)
+
+
+def test_changed_weights_are_noticed(bundle: Bundle) -> None:
+    path = bundle.path / WEIGHTS_FILE
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleDamaged, match="SHA-256") as caught:
+        load_bundle(bundle.path)
+    assert str(path) in caught.value.where
+
+
+def test_missing_weights_are_noticed(bundle: Bundle) -> None:
+    (bundle.path / WEIGHTS_FILE).unlink()
+    with pytest.raises(BundleDamaged, match="no weights"):
+        load_bundle(bundle.path)
+
+
+def test_weights_that_are_no_safetensors(bundle: Bundle) -> None:
+    put_weights(bundle.path, b"\x80\x04 a pickle, say")
+    with pytest.raises(BundleDamaged, match="not a safetensors file") as caught:
+        load_bundle(bundle.path)
+    assert caught.value.__cause__ is not None
+
+
+def test_missing_unexpected_and_misshapen_tensors_are_named(bundle: Bundle) -> None:
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        del tensors["stages.0.0.attention.beta"]
+        tensors["stages.9.extra"] = torch.zeros(1)
+        tensors["head.bias"] = torch.zeros(4)
+
+    edit_tensors(bundle.path, change)
+    with pytest.raises(BundleDamaged) as caught:
+        load_bundle(bundle.path)
+    assert "1 missing (stages.0.0.attention.beta)" in caught.value.what
+    assert "1 unexpected (stages.9.extra)" in caught.value.what
+    assert "head.bias is [4], not [6]" in caught.value.what
+
+
+def test_card_that_is_no_json(bundle: Bundle) -> None:
+    (bundle.path / CARD_FILE).write_bytes(b"{\xff")
+    with pytest.raises(BundleDamaged, match="JSON"):
+        load_bundle(bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("name", "", "name must be text"),
+        ("intended_use", None, "intended_use must be text"),
+        ("format", 2, "format must be 1"),
+        ("classes", ["0", "1+"], "classes must be"),
+        ("patch_size_px", 0, "patch_size_px"),
+        ("spacing_um_px", float("nan"), "spacing_um_px"),
+        ("transform", {"mean": [0, 0, 0], "std": [1, 1]}, "mean and std"),
+        ("transform", {"mean": [0, 0, 0], "std": [1, 0, 1]}, "std must lie above 0"),
+        ("hashes", {}, "SHA-256"),
+        ("architecture", {"family": "resnet"}, "family must be repvgg"),
+        (
+            "architecture",
+            {"family": "repvgg", "attention": "cbam", "block": "x", "stages": []},
+            "attention.*block.*stages",
+        ),
+    ],
+)
+def test_faults_of_the_card_are_named(bundle: Bundle, key: str, value: object, said: str) -> None:
+    edit_card(bundle.path, lambda card: card.update({key: value}))
+    with pytest.raises(BundleDamaged, match=said):
+        load_bundle(bundle.path)
+
+
+def test_card_that_is_a_list(bundle: Bundle) -> None:
+    (bundle.path / CARD_FILE).write_text("[]", encoding="utf-8")
+    with pytest.raises(BundleDamaged, match="not a JSON object"):
+        load_bundle(bundle.path)
+
+
+def test_listing_reads_cards_without_torch() -> None:
+    code = (
+        "import sys; from her2bridge.model.bundle import list_bundles; print([b.name for b in list_bundles()]);"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert DEFAULT_BUNDLE in done.stdout
+
+
+def test_default_bundle_is_whole_and_honest() -> None:
+    bundle = load_bundle()
+    assert bundle.name == DEFAULT_BUNDLE
+    assert bundle.sha256 == card_sha256(bundle.card)
+    assert [listed.sha256 for listed in list_bundles() if listed.name == bundle.name] == [bundle.sha256]
+    assert load_bundle(DEFAULT_BUNDLE).path == bundle.path
+    assert "Research use only" in bundle.card["intended_use"]
+    assert "synthetic" in bundle.card["training"]["data"]
+    assert bundle.card["metrics"]["accuracy"] >= 0.95
+    assert bundle.card["training"]["minutes"] <= 30
+    assert (bundle.path / WEIGHTS_FILE).stat().st_size <= 17_000_000
+    assert bundle.spec == TileSpec(256, 0.25)
+    assert bundle.network().spec == NetworkSpec(attention="gct")
