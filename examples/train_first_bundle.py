@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from her2bridge.model.attention import Attention
@@ -51,7 +52,9 @@ PHASES = (Phase(128, 6.0), Phase(192, 1.5), Phase(256, 1.25))
 
 def render_chunk(seed: tuple[int, int, int, int], count: int) -> ByteArray:
     """Tiles of one class, in a worker process; four a field, so that stains and growth vary."""
-    return render_tiles(TileClass(seed[2]), count, np.random.default_rng(list(seed)), SIZE_PX, MPP, per_field=4)
+    # Small matrices on several threads in several processes would slow each other down fourfold.
+    with threadpool_limits(1):
+        return render_tiles(TileClass(seed[2]), count, np.random.default_rng(list(seed)), SIZE_PX, MPP, per_field=4)
 
 
 def render(seed: int, part: int, per_class: int, workers: int) -> tuple[ByteArray, IntArray]:
@@ -124,7 +127,11 @@ def batches(count: int, batch: int, generator: torch.Generator) -> Iterator[np.n
 
 
 def train(network: RepVGG, tiles: ByteArray, classes: IntArray, arguments: argparse.Namespace) -> None:
-    """SGD with a warm-up and a cosine down to zero over all phases; bf16, channels first (see the module's issue)."""
+    """SGD with a warm-up and a cosine down to zero over all phases; bf16.
+
+    Channels first: with torch 2.13 on the CPU the backward pass of a strided 1×1 convolution in fp32 and channels last
+    writes outside its memory.
+    """
     generator = torch.Generator().manual_seed(arguments.seed)
     augment = Augment(generator)
     order = batches(len(tiles), arguments.batch, generator)

@@ -22,6 +22,7 @@ import shapely
 from PIL import Image, ImageDraw
 from scipy import ndimage
 from shapely.geometry.base import BaseGeometry
+from threadpoolctl import threadpool_limits
 
 from her2bridge.records import ByteArray, TileClass
 from her2bridge.synth.fields import Imaging, render_field, sample_ground
@@ -145,16 +146,18 @@ def _render_patch(patch: _Patch) -> tuple[ByteArray, ByteArray]:
     rng = np.random.default_rng(patch.seed)
     x0, y0, x1, y1 = patch.bounds
     shape = (y1 - y0, x1 - x0)
-    field = render_field(
-        patch.tile_class,
-        rng,
-        shape,
-        patch.mpp,
-        stains=patch.stains,
-        ground=patch.ground,
-        imaging=patch.imaging,
-        whole=True,
-    )
+    # Small matrices on several threads in several processes would slow each other down fourfold.
+    with threadpool_limits(1):
+        field = render_field(
+            patch.tile_class,
+            rng,
+            shape,
+            patch.mpp,
+            stains=patch.stains,
+            ground=patch.ground,
+            imaging=patch.imaging,
+            whole=True,
+        )
     feather = max(int(_FEATHER_UM / patch.mpp / 2.0), 1)
     grown = shapely.buffer(shapely.from_wkb(patch.outline), 1.2 * _FEATHER_UM / patch.mpp)
     inner = ndimage.uniform_filter(_raster(grown, patch.bounds), 2 * feather + 1)
