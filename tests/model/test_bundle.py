@@ -108,6 +108,8 @@ def test_sha256_covers_card_and_weights_and_nothing_of_the_layout(bundle: Bundle
     text = (bundle.path / CARD_FILE).read_text(encoding="utf-8")
     (bundle.path / CARD_FILE).write_bytes(text.replace("\n", "\r\n").encode())
     assert load_bundle(bundle.path).sha256 == bundle.sha256
+    edit_card(bundle.path, lambda card: card.update(name=card.pop("name")))  # to the end
+    assert load_bundle(bundle.path).sha256 == bundle.sha256
     edit_card(bundle.path, lambda card: card["limits"].append("another"))
     changed = load_bundle(bundle.path).sha256
     assert changed != bundle.sha256
