@@ -19,7 +19,7 @@ _WRITTEN: dict[TileClass, tuple[str, tuple[int, int, int]]] = {
 tile's class 0 here, not a slide's status."""
 
 GRADED_LAST_NAMES = frozenset({"Negative", "Positive", "1+", "2+", "3+"})
-"""The last names of classes that QuPath's intensity measurements count (PathClassTools.isGradedIntensityClass and kin)."""
+"""The last names of classes that QuPath's intensity measurements count (PathClassTools.isGradedIntensityClass)."""
 
 _TUMOUR_NAMES = frozenset({"tumor", "tumour"})
 _NOT_AN_EXCLUSION = frozenset({"region*"})  # QuPath's default class for "some region", starred for other reasons

@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 from her2bridge.records import Float32Array, FloatArray, IntArray
 
 OWNERSHIP_KEY = "_her2bridge"
-"""Object metadata key that marks a tile as ours; its value is the run's id. QuPath's tables hide keys with a first _."""
+"""Object metadata key that marks a tile as ours; its value is the run's id. QuPath's tables hide keys that begin so."""
 
 
 @dataclass(frozen=True)
@@ -131,16 +131,16 @@ class ImageUpdate:
     Attributes:
         remove_ids: tiles of earlier runs to be removed; each must carry the ownership mark.
         tiles: tile objects to be added.
-        region_measurements: annotation id -> {name: value}; names beginning with ``measurement_prefix`` that the
-            annotation has and this mapping lacks are removed, all other measurements stay.
-        measurement_prefix: see above.
+        region_measurements: annotation id -> {name: value}, in the order in which they are to stand.
+        measurement_names: the names that are ours on annotations. Of these, what an annotation has and
+            ``region_measurements`` lacks is removed, on every annotation; all other measurements stay.
         metadata: image metadata to be set in the project; keys not named stay. A value of None removes the key.
     """
 
     remove_ids: Sequence[str]
     tiles: NewTiles | None
     region_measurements: Mapping[str, Mapping[str, float]]
-    measurement_prefix: str
+    measurement_names: frozenset[str]
     metadata: Mapping[str, str | None]
 
 
