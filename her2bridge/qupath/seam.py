@@ -130,7 +130,7 @@ class ImageUpdate:
 
     Attributes:
         remove_ids: tiles of earlier runs to be removed; each must carry the ownership mark.
-        tiles: tile objects to be added.
+        tiles: tile objects to be added, in groups of one side and one mark each.
         region_measurements: annotation id -> {name: value}, in the order in which they are to stand.
         measurement_names: the names that are ours on annotations. Of these, what an annotation has and
             ``region_measurements`` lacks is removed, on every annotation; all other measurements stay.
@@ -138,7 +138,7 @@ class ImageUpdate:
     """
 
     remove_ids: Sequence[str]
-    tiles: NewTiles | None
+    tiles: Sequence[NewTiles]
     region_measurements: Mapping[str, Mapping[str, float]]
     measurement_names: frozenset[str]
     metadata: Mapping[str, str | None]
