@@ -167,6 +167,11 @@ class Entry(Protocol):
         """QuPath's server builder as JSON."""
         ...
 
+    @property
+    def read_only_reason(self) -> str | None:
+        """Why this image must not be written (its project, or its data file); None where it may be."""
+        ...
+
     def annotations(self) -> list[PathObject]:
         """The annotations, in the project's order (depth first)."""
         ...
