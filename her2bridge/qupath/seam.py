@@ -101,7 +101,7 @@ class NewTiles:
         side: level-0 pixels; all tiles are squares of this side.
         parents: int64 [n], indices into ``parent_ids``.
         parent_ids: UUIDs of annotations; None stands for the root.
-        classes: int64 [n], indices into ``path_classes``.
+        classes: int64 [n], indices into ``path_classes``; −1 for an unclassified tile.
         path_classes: the classes used.
         measurement_names: p names.
         measurements: float32 [n, p].
