@@ -29,8 +29,9 @@ def choose_regions(
     where: str,
     region_classes: Sequence[str] = (),
     exclude_classes: Sequence[str] = (),
+    whole_slide: bool = False,
 ) -> ChosenRegions:
-    """Sort the annotations of one image.
+    """Sort the annotations of one image; with ``whole_slide`` only what is cut out is wanted of them.
 
     Raises:
         NoRegions: nothing to score; the message names the classes that are there.
@@ -40,7 +41,7 @@ def choose_regions(
         if annotation.geometry is None:
             continue
         excluded = is_exclusion(annotation.path_class, exclude_classes)
-        if not excluded and not is_scored_region(annotation.path_class, region_classes):
+        if not excluded and (whole_slide or not is_scored_region(annotation.path_class, region_classes)):
             continue
         _, z, t = annotation.plane
         if (z, t) != (0, 0):
@@ -50,7 +51,7 @@ def choose_regions(
         else:
             class_name = str(annotation.path_class)
             regions.append(Region(annotation.id, annotation.name, class_name, annotation.geometry))
-    if not regions:
+    if not regions and not whole_slide:
         raise NoRegions(
             f"There is no region to score: no annotation is classed {_wanted(region_classes)}.",
             where=where,

@@ -1,0 +1,224 @@
+"""One image, from its regions to its score; neither reads nor writes a project."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+
+from her2bridge.calibration import MppChoice, resolve_mpp
+from her2bridge.errors import NoRegions
+from her2bridge.events import Emit, ImageStarted, Progress, RuntimeChosen, Warned
+from her2bridge.inference.engine import SlideJob, predict_slide
+from her2bridge.model.bundle import load_bundle
+from her2bridge.qupath.regions import ChosenRegions
+from her2bridge.qupath.results import Corrections, find_corrections
+from her2bridge.qupath.seam import StoredTiles
+from her2bridge.records import (
+    FloatArray,
+    IntArray,
+    Region,
+    SlideScore,
+    SlideSource,
+    Specimen,
+    TileGrid,
+    TilePredictions,
+)
+from her2bridge.scoring import Circumstances, score_slide
+from her2bridge.settings import RunSettings
+from her2bridge.slides import Slide, open_slide
+from her2bridge.tiling import check_resolution, make_grid, tissue_region
+
+if TYPE_CHECKING:
+    from her2bridge.inference.runtime.base import Runtime
+
+WHOLE_SLIDE = "whole slide"
+"""Id and name of the region that stands for all tissue."""
+
+_BATCH_SIZES = {"cpu": 32, "mps": 64, "cuda": 256}
+_SECONDS_BETWEEN_EVENTS = 0.2
+_TISSUE_MPP = 12.0  # µm/px of the thumbnail in which tissue is looked for
+
+
+class Network:
+    """The bundle of a run, and its runtime as soon as a slide needs it.
+
+    Attributes:
+        bundle: which network.
+
+    Raises:
+        BundleNotFound: no such bundle.
+        BundleDamaged: one that is not what its card says.
+    """
+
+    def __init__(self, settings: RunSettings, emit: Emit) -> None:
+        self.bundle = load_bundle(settings.model)
+        self._settings = settings
+        self._emit = emit
+        self._runtime: Runtime | None = None
+
+    @property
+    def title(self) -> str:
+        """Name and the first 12 digits of the hash, as the project's metadata show it."""
+        return f"{self.bundle.name} {self.bundle.sha256[:12]}"
+
+    @property
+    def batch_size(self) -> int:
+        """Tiles a call."""
+        return self._settings.batch_size or _BATCH_SIZES[self.runtime.device.partition(":")[0]]
+
+    @property
+    def runtime(self) -> Runtime:
+        """The network, ready.
+
+        Raises:
+            DeviceUnavailable: the device is not here.
+            UsageError: a device or precision that cannot be.
+        """
+        if self._runtime is None:
+            from her2bridge.inference.runtime.choose import choose_runtime  # loads torch: a dry run does without
+
+            asked = self._settings
+            self._runtime = choose_runtime(
+                self.bundle, asked.device, asked.precision, require_gpu=asked.require_gpu, runtime=asked.runtime
+            )
+            self._emit(RuntimeChosen(self._runtime.device, self._runtime.precision, self._runtime.name))
+        return self._runtime
+
+
+@dataclass(frozen=True, eq=False)
+class ImageToScore:
+    """What scoring needs of an image.
+
+    Attributes:
+        name: as the project shows it.
+        index: its place in the run.
+        source: its pixels.
+        chosen: regions and exclusions.
+        stored: tiles of earlier runs.
+        specimen: as stated.
+        graded: centroids of other makers' graded detections, float64 [m, 2].
+    """
+
+    name: str
+    index: int
+    source: SlideSource
+    chosen: ChosenRegions
+    stored: StoredTiles
+    specimen: Specimen
+    graded: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What came out for one image: ``classes`` are int64 [n], a person's corrections included."""
+
+    predictions: TilePredictions
+    corrections: Corrections
+    classes: IntArray
+    score: SlideScore
+
+
+def lay_grid(image: ImageToScore, slide: Slide, network: Network, settings: RunSettings) -> tuple[TileGrid, MppChoice]:
+    """The image's tiles and the µm/px they were laid at.
+
+    Raises:
+        NoCalibration: no µm/px, or too coarse a slide.
+        RegionError: nothing that can be tiled.
+    """
+    spec = network.bundle.spec
+    mpp = resolve_mpp(image.source, slide, settings.mpp)
+    check_resolution(spec, mpp.value)
+    regions = (_all_tissue(slide, mpp.value),) if settings.whole_slide else image.chosen.regions
+    grid = make_grid(regions, spec, mpp.value, slide.size, image.chosen.exclusions, settings.min_overlap)
+    return grid, mpp
+
+
+def analyse(image: ImageToScore, network: Network, settings: RunSettings, emit: Emit) -> Analysis:
+    """Tile, classify and score one image.
+
+    Raises:
+        Her2BridgeError: of slide, calibration, regions or network.
+    """
+    with open_slide(image.source) as slide:
+        grid, mpp = lay_grid(image, slide, network, settings)
+        for warning in (*image.chosen.warnings, *grid.warnings):
+            emit(Warned(image.name, warning))
+        runtime, batch_size = network.runtime, network.batch_size
+        emit(ImageStarted(image.name, image.index, len(grid.regions), len(grid), mpp.value, mpp.origin))
+        tell = _teller(image.name, len(grid), emit)
+        job = SlideJob(image.source, grid)
+        predictions = predict_slide(job, runtime, batch_size=batch_size, slide=slide, on_progress=tell)
+    corrections = find_corrections(image.stored, grid)
+    astray = len(corrections.kept) - corrections.counted
+    if astray:
+        emit(Warned(image.name, f"{astray} corrected tiles lie where no tile is now: kept, and not counted"))
+    classes = corrections.applied_to(predictions.classes)
+    note = check_resolution(grid.spec, mpp.value)
+    circumstances = Circumstances(
+        specimen=image.specimen,
+        whole_slide=settings.whole_slide,
+        other_graded=_inside(image.graded, grid),
+        notes=(note,) if note else (),
+    )
+    score = score_slide(grid, classes, predictions.probabilities, circumstances, settings.scores)
+    return Analysis(predictions, corrections, classes, score)
+
+
+def what_decides(network: Network, settings: RunSettings, mpp: tuple[float, float] | None) -> dict[str, Any]:
+    """All that a score depends on besides pixels, regions and corrections; made for a digest.
+
+    Args:
+        mpp: QuPath's calibration.
+    """
+    return {
+        "model": network.bundle.sha256,
+        "whole_slide": settings.whole_slide,
+        "class_prefix": settings.class_prefix,
+        "min_overlap": settings.min_overlap,
+        "specimen": settings.specimen,
+        "mpp": mpp or settings.mpp,
+        "scores": dataclasses.asdict(settings.scores),
+    }
+
+
+def _all_tissue(slide: Slide, mpp: float) -> Region:
+    pixels, downsample = slide.thumbnail(max(1, round(max(slide.size) * mpp / _TISSUE_MPP)))
+    tissue = tissue_region(pixels, downsample)
+    if tissue.is_empty:
+        raise NoRegions(
+            "No tissue was found on the slide.",
+            where=str(slide.source.path),
+            next_step="Look at the slide in QuPath; draw a Tumor region and run without --whole-slide.",
+        )
+    return Region(WHOLE_SLIDE, WHOLE_SLIDE, None, tissue)
+
+
+def _inside(points: FloatArray, grid: TileGrid) -> int:
+    """How many points lie in a region of the grid."""
+    inside = np.zeros(len(points), dtype=bool)
+    for region in grid.regions:
+        inside |= shapely.intersects_xy(region.geometry, points[:, 0], points[:, 1])
+    return int(inside.sum())
+
+
+def _teller(image: str, total: int, emit: Emit) -> Callable[[int], None]:
+    """Turns counts of tiles into events, a few a second."""
+    began = time.monotonic()
+    last = began - _SECONDS_BETWEEN_EVENTS
+
+    def tell(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done < total and now - last < _SECONDS_BETWEEN_EVENTS:
+            return
+        last = now
+        rate = done / max(now - began, 1e-6)
+        emit(Progress(image, done, total, rate, (total - done) / rate if rate else 0.0))
+
+    return tell

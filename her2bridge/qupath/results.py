@@ -1,0 +1,310 @@
+"""SlideScore and TilePredictions to and from what a project shows: metadata keys, PathClasses, measurements.
+
+All names that we write into a project stand here. Image metadata are strings; tiles carry their class probabilities,
+so that a class which a person changed can be told from the one we wrote.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from her2bridge.qupath.classes import class_of, path_classes
+from her2bridge.qupath.seam import NewTiles, PathClassRef, StoredTiles
+from her2bridge.records import (
+    LEFT_OUT,
+    TUMOUR_CLASSES,
+    Float32Array,
+    FloatArray,
+    IntArray,
+    SlideScore,
+    Specimen,
+    TileClass,
+    TileCounts,
+    TileGrid,
+    TilePredictions,
+)
+
+PROBABILITY_NAMES = tuple(f"HER2: p({tile_class.label})" for tile_class in TileClass)
+"""Measurements of a tile, in the network's order."""
+
+SCORE, STATUS, REVIEW, MODEL, RUN = (f"HER2 AI {name}" for name in ("score", "status", "review", "model", "run"))
+_SHARES = {tile_class: f"% tiles {tile_class.label}" for tile_class in TUMOUR_CLASSES}
+_TUMOUR_TILES, _H_SCORE = "tumour tiles", "tile H-score"
+METADATA_KEYS = (
+    SCORE,
+    STATUS,
+    *(f"HER2 AI {share}" for share in _SHARES.values()),
+    f"HER2 AI {_TUMOUR_TILES}",
+    f"HER2 AI {_H_SCORE}",
+    "HER2 AI rule score",
+    REVIEW,
+    "HER2 AI specimen",
+    MODEL,
+    RUN,
+)
+"""Every key that a run writes into an image's metadata."""
+
+REGION_MEASUREMENTS = (*(f"HER2: {share}" for share in _SHARES.values()), f"HER2: {_TUMOUR_TILES}", f"HER2: {_H_SCORE}")
+"""Every measurement that a run writes on a region."""
+
+SPECIMEN_KEY = "Specimen"
+"""Image metadata key that a user may set to ``resection`` or ``biopsy``."""
+
+RESEARCH_USE_ONLY = "research use only"
+
+
+@dataclass(frozen=True)
+class RunStamp:
+    """What the metadata key ``HER2 AI run`` says; enough to tell whether a score still stands.
+
+    Attributes:
+        run_id: the mark on the run's tiles.
+        time: ISO 8601, UTC.
+        version: of her2bridge.
+        settings: digest of model and settings, 12 hex digits.
+        regions: digest of the regions and what was cut out of them, 12 hex digits.
+        tiles: digest of the image's marked tiles after the run, 12 hex digits.
+        kept: keys of ``METADATA_KEYS`` that somebody else had written before; never overwritten.
+    """
+
+    run_id: str
+    time: str
+    version: str
+    settings: str
+    regions: str
+    tiles: str
+    kept: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [self.run_id, self.time, f"her2bridge {self.version}", RESEARCH_USE_ONLY]
+        parts += [f"settings {self.settings}", f"regions {self.regions}", f"tiles {self.tiles}"]
+        return " | ".join(parts + ([f"not written: {', '.join(self.kept)}"] if self.kept else []))
+
+    @classmethod
+    def parse(cls, text: str | None) -> RunStamp | None:
+        """The stamp that a text is; None where her2bridge did not write it."""
+        match = _STAMP.fullmatch(text or "")
+        if match is None:
+            return None
+        fields = match.groupdict()
+        kept = fields.pop("kept")
+        return cls(**fields, kept=tuple(kept.split(", ")) if kept else ())
+
+
+_STAMP = re.compile(
+    r"(?P<run_id>[0-9a-f]{12}) \| (?P<time>\S+) \| her2bridge (?P<version>\S+) \| research use only"
+    r" \| settings (?P<settings>[0-9a-f]{12}) \| regions (?P<regions>[0-9a-f]{12}) \| tiles (?P<tiles>[0-9a-f]{12})"
+    r"(?: \| not written: (?P<kept>.+))?"
+)
+
+
+def stamp_of(metadata: Mapping[str, str]) -> RunStamp | None:
+    """The stamp of the run that scored the image; None where none did."""
+    return RunStamp.parse(metadata.get(RUN))
+
+
+def foreign_keys(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Those of our keys that stand in the metadata and that no run of ours wrote."""
+    stamp = stamp_of(metadata)
+    if stamp is not None:
+        return tuple(key for key in METADATA_KEYS if key in stamp.kept and key in metadata)
+    return tuple(key for key in METADATA_KEYS if key in metadata)
+
+
+def score_metadata(score: SlideScore, model: str, stamp: RunStamp) -> dict[str, str]:
+    """Image metadata of a score, in the order of ``METADATA_KEYS``, without the keys that ``stamp.kept`` names.
+
+    Shares and H-score are empty, never 0 or NaN, where the slide could not be assessed.
+    """
+    counts = score.counts
+    shares = {_SHARES[c]: f"{100 * counts.share(c):.1f}" if score.assessable else "" for c in TUMOUR_CLASSES}
+    values = [
+        score.score,
+        str(score.status),
+        *shares.values(),
+        str(counts.tumour),
+        f"{counts.h_score:.1f}" if score.assessable else "",
+        score.rule_score or "",
+        "; ".join(score.review),
+        str(score.specimen),
+        model,
+        str(stamp),
+    ]
+    return {key: value for key, value in zip(METADATA_KEYS, values, strict=True) if key not in stamp.kept}
+
+
+def region_measurements(counts: TileCounts, *, assessable: bool) -> dict[str, float]:
+    """Measurements of a region: its tumour tiles, and shares in % and tile H-score where there is something to say.
+
+    Args:
+        counts: the tiles whose centre lies in the region.
+        assessable: whether the slide's score is.
+    """
+    values: dict[str, float] = {}
+    if assessable and counts.tumour:
+        values |= {f"HER2: {share}": 100 * counts.share(tile_class) for tile_class, share in _SHARES.items()}
+        values[f"HER2: {_H_SCORE}"] = counts.h_score
+    values[f"HER2: {_TUMOUR_TILES}"] = float(counts.tumour)
+    return {name: values[name] for name in REGION_MEASUREMENTS if name in values}
+
+
+def stated_specimen(metadata: Mapping[str, str]) -> Specimen | None:
+    """The specimen that the image's metadata state; None where they state none, or none that we know."""
+    stated = metadata.get(SPECIMEN_KEY, "").strip().casefold()
+    return next((specimen for specimen in Specimen if specimen.value == stated), None)
+
+
+def coloured(classes: Sequence[PathClassRef], project: Sequence[PathClassRef]) -> list[PathClassRef]:
+    """The classes, each in the colour that the project gives it, if it does."""
+    colours = {known.names: known.rgb for known in project if known.rgb is not None}
+    return [replace(one, rgb=colours.get(one.names, one.rgb)) for one in classes]
+
+
+@dataclass(frozen=True, eq=False)
+class Corrections:
+    """What persons made of the tiles of earlier runs.
+
+    Attributes:
+        kept: rows of the stored tiles that stay, int64 [m]: those whose class a person changed.
+        cells: for each of them the index of its tile in the grid, int64 [m]; −1 where the grid has none there.
+        classes: for each of them what the person says, int64 [m]; ``LEFT_OUT`` for a class that is none of the six.
+        replaced: rows of all other stored tiles, int64; a new run removes them.
+    """
+
+    kept: IntArray
+    cells: IntArray
+    classes: IntArray
+    replaced: IntArray
+
+    @property
+    def counted(self) -> int:
+        """How many stand in for a tile of the grid."""
+        return int((self.cells >= 0).sum())
+
+    def applied_to(self, classes: IntArray) -> IntArray:
+        """The grid's classes, int64 [n], with the person's word in place of the network's."""
+        corrected = classes.copy()
+        inside = self.cells >= 0
+        corrected[self.cells[inside]] = self.classes[inside]
+        return corrected
+
+    def open_cells(self, count: int) -> IntArray:
+        """Those of the grid's ``count`` tiles that no kept tile stands for."""
+        is_open = np.ones(count, dtype=bool)
+        is_open[self.cells[self.cells >= 0]] = False
+        return np.flatnonzero(is_open).astype(np.int64)
+
+
+def find_corrections(stored: StoredTiles, grid: TileGrid) -> Corrections:
+    """Tell the tiles that a person reclassified from those that are as we wrote them.
+
+    A tile's own probabilities say which class we wrote. A tile without them cannot be told, and counts as ours.
+    """
+    count = len(stored)
+    said = np.fromiter((class_of(name) for name in stored.class_names), dtype=np.int64, count=count)
+    missing = np.full(count, np.nan, dtype=np.float32)
+    written = np.stack([stored.measurements.get(name, missing) for name in PROBABILITY_NAMES], axis=1)
+    known = np.asarray(np.isfinite(written).all(axis=1))
+    differs = known & (said != np.where(known[:, None], written, 0).argmax(axis=1))
+    kept = np.flatnonzero(differs).astype(np.int64)
+    return Corrections(
+        kept=kept,
+        cells=_cells(stored.bounds[kept], grid),
+        classes=said[kept],
+        replaced=np.flatnonzero(~differs).astype(np.int64),
+    )
+
+
+def _cells(bounds: FloatArray, grid: TileGrid) -> IntArray:
+    """Index of the grid's tile that each rectangle is, int64 [m]; −1 where it is none (1 % of a side is allowed)."""
+    cells = np.full(len(bounds), -1, dtype=np.int64)
+    if not len(bounds) or not len(grid):
+        return cells
+    columns, rows = np.rint(bounds[:, 0] / grid.side), np.rint(bounds[:, 1] / grid.side)
+    ideal = np.stack([columns, rows, columns + 1, rows + 1], axis=1) * grid.side
+    fits = (np.abs(bounds - ideal) <= 0.01 * grid.side).all(axis=1)
+    width = int(max(grid.columns.max(), columns.max())) + 1
+    keys = grid.rows * width + grid.columns
+    wanted = (rows * width + columns).astype(np.int64)
+    order = np.argsort(keys, kind="stable")
+    places = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
+    found = fits & (columns >= 0) & (rows >= 0) & (keys[order][places] == wanted)
+    cells[found] = order[places[found]]
+    return cells
+
+
+def new_tiles(
+    predictions: TilePredictions, rows: IntArray, classes: Sequence[PathClassRef], mark: str, *, below_regions: bool
+) -> NewTiles:
+    """The tile objects of a run.
+
+    Args:
+        predictions: of all n tiles.
+        rows: the tiles to be written.
+        classes: the six PathClasses, in the network's order.
+        mark: the run's id.
+        below_regions: False puts them below the root: the regions are no annotations of the project.
+    """
+    grid = predictions.grid
+    parents = grid.owner[rows] if below_regions else np.zeros(len(rows), dtype=np.int64)
+    return NewTiles(
+        origins=grid.origins()[rows],
+        side=grid.side,
+        parents=parents,
+        parent_ids=[region.id for region in grid.regions] if below_regions else [None],
+        classes=predictions.classes[rows],
+        path_classes=classes,
+        measurement_names=PROBABILITY_NAMES,
+        measurements=np.ascontiguousarray(predictions.probabilities[rows]),
+        mark=mark,
+        ids=[str(uuid.uuid4()) for _ in range(len(rows))],
+    )
+
+
+def kept_tiles(stored: StoredTiles, corrections: Corrections, grid: TileGrid, *, below_regions: bool) -> list[NewTiles]:
+    """The corrected tiles, as they could be stored anew: in groups of one side and one mark."""
+    groups: dict[tuple[float, str], list[int]] = {}
+    for place, row in enumerate(corrections.kept):
+        side = round(float(stored.bounds[row, 2] - stored.bounds[row, 0]), 6)
+        groups.setdefault((side, stored.run_ids[row]), []).append(place)
+    return [
+        _kept_group(stored, corrections, grid, np.array(places), side, mark, below_regions=below_regions)
+        for (side, mark), places in groups.items()
+    ]
+
+
+def _kept_group(
+    stored: StoredTiles,
+    corrections: Corrections,
+    grid: TileGrid,
+    places: IntArray,
+    side: float,
+    mark: str,
+    *,
+    below_regions: bool,
+) -> NewTiles:
+    rows, cells = corrections.kept[places], corrections.cells[places]
+    names = [stored.class_names[row] for row in rows]
+    distinct = sorted({name for name in names if name is not None})
+    known = {str(one): one for one in path_classes()}
+    refs = [known.get(name, PathClassRef(tuple(name.split(": ")))) for name in distinct]
+    at_root = len(grid.regions)
+    owners = np.where(cells >= 0, grid.owner[np.maximum(cells, 0)] if len(grid) else at_root, at_root)
+    measured: list[Float32Array] = [stored.measurements[name][rows] for name in PROBABILITY_NAMES]
+    return NewTiles(
+        origins=stored.bounds[rows, :2],
+        side=side,
+        parents=owners if below_regions else np.full(len(rows), at_root),
+        parent_ids=[*(region.id for region in grid.regions), None],
+        classes=np.array([LEFT_OUT if name is None else distinct.index(name) for name in names], dtype=np.int64),
+        path_classes=refs,
+        measurement_names=PROBABILITY_NAMES,
+        measurements=np.stack(measured, axis=1),
+        mark=mark,
+        ids=[stored.ids[row] for row in rows],
+    )
