@@ -27,14 +27,15 @@ if TYPE_CHECKING:
         TilePredictions,
         TileSpec,
     )
-    from her2bridge.run import RunSettings, run_project
+    from her2bridge.run import run_project
     from her2bridge.scoring import ScoreSettings
+    from her2bridge.settings import RunSettings
 
 _HOME_OF = {
     "Bundle": "her2bridge.model.bundle",
     "Her2BridgeError": "her2bridge.errors",
     "Region": "her2bridge.records",
-    "RunSettings": "her2bridge.run",
+    "RunSettings": "her2bridge.settings",
     "ScoreSettings": "her2bridge.scoring",
     "SlideScore": "her2bridge.records",
     "SlideSource": "her2bridge.records",

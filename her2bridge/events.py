@@ -10,9 +10,11 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from her2bridge.records import Region, TileClass, TileCounts
 
 SCHEMA = 1
 
@@ -132,6 +134,24 @@ class ImageFailed(Event):
 
 
 @dataclass(frozen=True)
+class Restored(Event):
+    """The results of an earlier run are in the project again."""
+
+    image: str
+    tiles: int
+    score: str
+
+
+@dataclass(frozen=True)
+class RestoreFinished(Event):
+    """Last event of ``her2bridge restore``."""
+
+    restored: int
+    skipped: int
+    failed: int
+
+
+@dataclass(frozen=True)
 class RunFinished(Event):
     """Last event of a run."""
 
@@ -140,6 +160,25 @@ class RunFinished(Event):
     failed: int
     interrupted: bool
     seconds: float
+
+
+def counts_by_label(counts: TileCounts) -> dict[str, int]:
+    """Tiles by class: ``{"0": 12, …, "noise": 3}``."""
+    return dict(zip((tile_class.label for tile_class in TileClass), counts.by_class, strict=True))
+
+
+def region_rows(regions: Sequence[Region], counts: Sequence[TileCounts]) -> tuple[Mapping[str, Any], ...]:
+    """The regions of ``ImageScored``: each one's id, name, class, counts by class label and tile H-score."""
+    return tuple(
+        {
+            "id": region.id,
+            "name": region.name,
+            "class": region.class_name,
+            "counts": counts_by_label(count),
+            "tile_h_score": count.h_score,
+        }
+        for region, count in zip(regions, counts, strict=True)
+    )
 
 
 def to_json(event: Event) -> str:

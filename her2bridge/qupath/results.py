@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from her2bridge.qupath.classes import class_of, path_classes
 from her2bridge.qupath.seam import NewTiles, PathClassRef, StoredTiles
@@ -201,7 +202,19 @@ class Corrections:
 
 
 def find_corrections(stored: StoredTiles, grid: TileGrid) -> Corrections:
-    """Tell the tiles that a person reclassified from those that are as we wrote them.
+    """Tell the tiles that a person reclassified from those that are as we wrote them, and where they lie."""
+    differs = corrected_rows(stored)
+    kept = np.flatnonzero(differs).astype(np.int64)
+    return Corrections(
+        kept=kept,
+        cells=_cells(stored.bounds[kept], grid),
+        classes=np.array([class_of(stored.class_names[row]) for row in kept], dtype=np.int64),
+        replaced=np.flatnonzero(~differs).astype(np.int64),
+    )
+
+
+def corrected_rows(stored: StoredTiles) -> npt.NDArray[np.bool_]:
+    """Which of the m stored tiles a person reclassified, bool [m].
 
     A tile's own probabilities say which class we wrote. A tile without them cannot be told, and counts as ours.
     """
@@ -210,14 +223,7 @@ def find_corrections(stored: StoredTiles, grid: TileGrid) -> Corrections:
     missing = np.full(count, np.nan, dtype=np.float32)
     written = np.stack([stored.measurements.get(name, missing) for name in PROBABILITY_NAMES], axis=1)
     known = np.asarray(np.isfinite(written).all(axis=1))
-    differs = known & (said != np.where(known[:, None], written, 0).argmax(axis=1))
-    kept = np.flatnonzero(differs).astype(np.int64)
-    return Corrections(
-        kept=kept,
-        cells=_cells(stored.bounds[kept], grid),
-        classes=said[kept],
-        replaced=np.flatnonzero(~differs).astype(np.int64),
-    )
+    return np.asarray(known & (said != np.where(known[:, None], written, 0).argmax(axis=1)))
 
 
 def _cells(bounds: FloatArray, grid: TileGrid) -> IntArray:
@@ -236,6 +242,11 @@ def _cells(bounds: FloatArray, grid: TileGrid) -> IntArray:
     found = fits & (columns >= 0) & (rows >= 0) & (keys[order][places] == wanted)
     cells[found] = order[places[found]]
     return cells
+
+
+def no_tiles() -> StoredTiles:
+    """The stored tiles of an image that was never scored."""
+    return StoredTiles((), np.empty((0, 4)), (), {}, ())
 
 
 def new_tiles(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from shapely.geometry.base import BaseGeometry
 
 from her2bridge.records import Float32Array, FloatArray, IntArray
@@ -122,6 +123,15 @@ class NewTiles:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def bounds(self) -> FloatArray:
+        """float64 [n, 4]: x0, y0, x1, y1."""
+        return np.concatenate([self.origins, self.origins + self.side], axis=1)
+
+    def class_names(self) -> list[str | None]:
+        """The PathClass of each tile as QuPath prints it."""
+        names = [*(str(one) for one in self.path_classes), None]  # None is the last, and so number −1
+        return [names[number] for number in self.classes]
 
 
 @dataclass(frozen=True, eq=False)

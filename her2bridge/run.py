@@ -1,0 +1,233 @@
+"""The main sentences: what ``her2bridge run`` does with a project, image by image."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+import her2bridge.events as ev
+from her2bridge import provenance
+from her2bridge.analysis import Analysis, ImageToScore, Network, analyse, lay_grid, what_decides
+from her2bridge.errors import Her2BridgeError, UsageError
+from her2bridge.provenance import Standing
+from her2bridge.qupath import results
+from her2bridge.qupath.classes import GRADED_LAST_NAMES, path_classes
+from her2bridge.qupath.open import open_project
+from her2bridge.qupath.regions import choose_regions
+from her2bridge.qupath.results import RunStamp
+from her2bridge.qupath.seam import Entry, ImageUpdate, NewTiles, PathClassRef, Project, StoredTiles
+from her2bridge.qupath.server_builder import calibration_of, slide_source
+from her2bridge.qupath.side_files import SideResult, write_side_files
+from her2bridge.records import Specimen
+from her2bridge.settings import RunSettings
+from her2bridge.slides import open_slide
+from her2bridge.version import version
+
+__all__ = ["RunSettings", "run_project"]
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What all images of a run share."""
+
+    id: str
+    version: str
+    project: Project
+    network: Network
+    settings: RunSettings
+    emit: ev.Emit
+
+    @property
+    def classes(self) -> list[PathClassRef]:
+        """The six PathClasses, in the project's colours."""
+        return results.coloured(path_classes(self.settings.class_prefix), self.project.path_classes)
+
+
+def run_project(
+    path: Path | str, settings: RunSettings | None = None, emit: ev.Emit = lambda event: None
+) -> ev.RunFinished:
+    """Score the images of a QuPath project and write the results into it.
+
+    An image that fails is told as ``ImageFailed`` and stops no other. Ctrl-C ends the run after what was finished has
+    been kept: ``RunFinished.interrupted``.
+
+    Args:
+        path: the ``.qpproj`` or its folder.
+        settings: what is asked for; the defaults where None.
+        emit: hears all events, the returned one last.
+
+    Raises:
+        Her2BridgeError: of project, model or settings as a whole; no image has been touched then.
+    """
+    settings = settings or RunSettings()
+    began = time.monotonic()
+    project = open_project(path, settings.backend)
+    entries = wanted_entries(project, settings.images)
+    run = _Run(provenance.new_run_id(), version(), project, Network(settings, emit), settings, emit)
+    emit(ev.RunStarted(run.id, run.version, project.backend, run.network.title, len(entries), settings.dry_run))
+    _warn_of_the_project(run)
+    may_write = project.read_only_reason is None and not settings.dry_run
+    tally: Counter[str] = Counter()
+    interrupted = False
+    with project.writing() if may_write else contextlib.nullcontext():
+        try:
+            for index, entry in enumerate(entries):
+                tally[_guarded(run, entry, index)] += 1
+        except KeyboardInterrupt:
+            interrupted = True
+    seconds = time.monotonic() - began
+    finished = ev.RunFinished(tally["scored"], tally["skipped"], tally["failed"], interrupted, seconds)
+    emit(finished)
+    return finished
+
+
+def _guarded(run: _Run, entry: Entry, index: int) -> str:
+    """Run one image; whatever goes wrong with it is told, and stays with it."""
+    try:
+        return run_image(run, entry, index)
+    except Her2BridgeError as error:
+        what, where, next_step = error.what, error.where, error.next_step
+        kind = type(error).__name__
+    except Exception as error:  # noqa: BLE001 - one image must not stop a cohort; the traceback is logged
+        _LOG.exception("entry %s failed", entry.id)
+        kind = type(error).__name__
+        what = f"An error that her2bridge did not foresee: {kind}: {error}"
+        where, next_step = entry.name, "Please report it with the traceback in the log; the image was left as it was."
+    run.emit(ev.ImageFailed(entry.name, kind, what, where, next_step))
+    return "failed"
+
+
+def run_image(run: _Run, entry: Entry, index: int) -> str:
+    """Score one image, or say why not: ``scored``, ``skipped`` or ``planned``."""
+    began = time.monotonic()
+    settings = run.settings
+    chosen = choose_regions(
+        entry.annotations(),
+        where=entry.name,
+        region_classes=settings.region_classes,
+        exclude_classes=settings.exclude_classes,
+        whole_slide=settings.whole_slide,
+    )
+    stored = entry.stored_tiles()
+    specimen = settings.specimen or results.stated_specimen(entry.metadata) or Specimen.NOT_STATED
+    decides = what_decides(run.network, replace(settings, specimen=specimen), calibration_of(entry.server_json))
+    stamp = results.stamp_of(entry.metadata)
+    now = _Digests(
+        provenance.settings_digest(decides),
+        provenance.regions_digest(chosen.regions, chosen.exclusions),
+        provenance.tiles_digest(stored.bounds, stored.class_names),
+    )
+    standing = provenance.standing(stamp, settings=now.settings, regions=now.regions, tiles=now.tiles)
+    if standing is Standing.STANDS and not settings.force:
+        reason = "scored before by the same model, settings and regions"
+        run.emit(ev.ImageSkipped(entry.name, reason, entry.metadata.get(results.SCORE, "")))
+        return "skipped"
+    if standing not in (Standing.NEVER_SCORED, Standing.STANDS):
+        run.emit(ev.Warned(entry.name, f"the score of {stamp.time if stamp else '?'} no longer stands: {standing}"))
+    source = slide_source(
+        entry.server_json,
+        folder=run.project.folder,
+        saved_uri=run.project.saved_uri,
+        relocations=settings.relocations,
+    )
+    graded = np.empty((0, 2)) if settings.class_prefix else entry.detection_centroids(GRADED_LAST_NAMES)
+    image = ImageToScore(entry.name, index, source, chosen, stored, specimen, graded)
+    if settings.dry_run:
+        with open_slide(source) as slide:
+            grid, _ = lay_grid(image, slide, run.network, settings)
+        run.emit(ev.ImagePlanned(entry.name, f"score ({standing})", len(grid.regions), len(grid)))
+        return "planned"
+    analysis = analyse(image, run.network, settings, run.emit)
+    _write(run, entry, stored, analysis, now, began)
+    return "scored"
+
+
+@dataclass(frozen=True)
+class _Digests:
+    settings: str
+    regions: str
+    tiles: str
+
+
+def _write(run: _Run, entry: Entry, stored: StoredTiles, analysis: Analysis, now: _Digests, began: float) -> None:
+    """The results to the side files, to the project where it may be written, and to whoever listens."""
+    grid, score, corrections = analysis.predictions.grid, analysis.score, analysis.corrections
+    below = not run.settings.whole_slide
+    rows = corrections.open_cells(len(grid))
+    fresh = results.new_tiles(analysis.predictions, rows, run.classes, run.id, below_regions=below)
+    kept = results.kept_tiles(stored, corrections, grid, below_regions=below)
+    foreign = results.foreign_keys(entry.metadata)
+    if foreign:
+        run.emit(ev.Warned(entry.name, f"not written by her2bridge, and so left as they are: {', '.join(foreign)}"))
+    tiles = marked_tiles_digest(fresh, stored, corrections)
+    stamp = RunStamp(run.id, provenance.now(), run.version, now.settings, now.regions, tiles, foreign)
+    metadata = results.score_metadata(score, run.network.title, stamp)
+    measured = zip(grid.regions, score.region_counts, strict=True) if below else ()
+    measurements = {r.id: results.region_measurements(counts, assessable=score.assessable) for r, counts in measured}
+    counts = ev.counts_by_label(score.counts)
+    side = SideResult(entry.id, entry.name, metadata, measurements, run.classes, counts, [fresh, *kept])
+    written_to = str(write_side_files(run.project.folder, side))
+    if entry.read_only_reason is None:
+        removed = [stored.ids[row] for row in corrections.replaced]
+        run.project.merge_path_classes(run.classes)
+        entry.apply(
+            ImageUpdate(removed, [fresh], measurements, frozenset(results.REGION_MEASUREMENTS), metadata),
+        )
+        written_to = str(run.project.path)
+    else:
+        run.emit(ev.Warned(entry.name, f"{entry.read_only_reason}; the results are only in {written_to}"))
+    run.emit(
+        ev.ImageScored(
+            image=entry.name,
+            score=score.score,
+            status=str(score.status),
+            counts=counts,
+            tumour_tiles=score.counts.tumour,
+            tile_h_score=score.counts.h_score,
+            review=score.review,
+            regions=ev.region_rows(grid.regions, score.region_counts),
+            metadata=metadata,
+            written_to=written_to,
+            corrected_tiles=corrections.counted,
+            seconds=time.monotonic() - began,
+        )
+    )
+
+
+def marked_tiles_digest(fresh: NewTiles, stored: StoredTiles, corrections: results.Corrections) -> str:
+    """Digest of the tiles that the image will have: the new ones and the corrected ones."""
+    names = fresh.class_names() + [stored.class_names[row] for row in corrections.kept]
+    return provenance.tiles_digest(np.concatenate([fresh.bounds(), stored.bounds[corrections.kept]]), names)
+
+
+def wanted_entries(project: Project, names: Sequence[str]) -> list[Entry]:
+    """The project's images of these names; all where none is given.
+
+    Raises:
+        UsageError: a name that no image has.
+    """
+    known = {entry.name for entry in project.entries}
+    for name in names:
+        if name not in known:
+            some = ", ".join(sorted(known)[:10]) + (f" and {len(known) - 10} more" if len(known) > 10 else "")
+            raise UsageError(
+                f"The project has no image called {name!r}.",
+                where=str(project.path),
+                next_step=f"Its images are: {some or 'none'}.",
+            )
+    return [entry for entry in project.entries if not names or entry.name in names]
+
+
+def _warn_of_the_project(run: _Run) -> None:
+    if run.project.read_only_reason is not None and not run.settings.dry_run:
+        reason = run.project.read_only_reason
+        run.emit(ev.Warned(None, f"{reason}; results go to {run.project.folder / 'her2bridge' / 'results'} only"))
