@@ -208,7 +208,7 @@ def find_corrections(stored: StoredTiles, grid: TileGrid) -> Corrections:
     return Corrections(
         kept=kept,
         cells=_cells(stored.bounds[kept], grid),
-        classes=np.array([class_of(stored.class_names[row]) for row in kept], dtype=np.int64),
+        classes=np.array([class_of(stored.class_names[row]) for row in kept.tolist()], dtype=np.int64),
         replaced=np.flatnonzero(~differs).astype(np.int64),
     )
 

@@ -106,5 +106,8 @@ def read_side_files(project_folder: Path, entry_id: str) -> SideResult:
 
 
 def _class_ref(content: Mapping[str, Any]) -> PathClassRef:
-    red, green, blue = content["rgb"] or (None, None, None)
-    return PathClassRef(tuple(content["names"]), None if red is None else (red, green, blue))
+    names = tuple(content["names"])
+    if content["rgb"] is None:
+        return PathClassRef(names)
+    red, green, blue = content["rgb"]
+    return PathClassRef(names, (red, green, blue))

@@ -1,0 +1,230 @@
+"""What a run writes into a project, and what it makes of the tiles it finds there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from shapely.geometry import box
+
+from her2bridge.qupath import results
+from her2bridge.qupath.classes import path_classes
+from her2bridge.qupath.results import METADATA_KEYS, PROBABILITY_NAMES, RunStamp
+from her2bridge.qupath.seam import NewTiles, PathClassRef, StoredTiles
+from her2bridge.records import (
+    LEFT_OUT,
+    Region,
+    SlideScore,
+    Specimen,
+    Status,
+    TileClass,
+    TileCounts,
+    TileGrid,
+    TilePredictions,
+    TileSpec,
+)
+from her2bridge.tiling import make_grid
+
+HEX = st.text("0123456789abcdef", min_size=12, max_size=12)
+STAMP = RunStamp("0123456789ab", "2026-11-24T17:00:00Z", "0.1.0", "a" * 12, "b" * 12, "c" * 12)
+
+
+def grid_of(columns: int, rows: int, mpp: float = 0.25) -> TileGrid:
+    side = TileSpec().side(mpp)
+    region = Region("r1", None, "Tumor", box(0, 0, columns * side, rows * side))
+    return make_grid([region], TileSpec(), mpp, (int(columns * side) + 1, int(rows * side) + 1))
+
+
+def predictions_of(grid: TileGrid, seed: int = 1) -> TilePredictions:
+    raw = np.random.default_rng(seed).random((len(grid), 6)).astype(np.float32)
+    return TilePredictions(grid, raw / raw.sum(axis=1, keepdims=True))
+
+
+def as_stored(tiles: NewTiles, names: list[str | None] | None = None) -> StoredTiles:
+    """What a backend reads back of tiles it wrote."""
+    return StoredTiles(
+        ids=tiles.ids,
+        bounds=tiles.bounds(),
+        class_names=tiles.class_names() if names is None else names,
+        measurements=dict(zip(tiles.measurement_names, tiles.measurements.T, strict=True)),
+        run_ids=[tiles.mark] * len(tiles),
+    )
+
+
+def tiles_of(predictions: TilePredictions, prefix: str | None = None) -> NewTiles:
+    rows = np.arange(len(predictions.grid))
+    return results.new_tiles(predictions, rows, path_classes(prefix), "run1", below_regions=True)
+
+
+def score_of(counts: TileCounts, *, assessable: bool = True) -> SlideScore:
+    if not assessable:
+        return SlideScore("Not assessable", Status.NOT_ASSESSABLE, counts, None, Specimen.NOT_STATED, ("too little",))
+    return SlideScore("2+", Status.EQUIVOCAL, counts, "2+", Specimen.BIOPSY, ("one", "two"))
+
+
+class TestMetadata:
+    def test_all_keys_as_strings(self) -> None:
+        metadata = results.score_metadata(score_of(TileCounts((50, 25, 20, 5, 7, 3))), "gct 0123", STAMP)
+        assert metadata == {
+            "HER2 AI score": "2+",
+            "HER2 AI status": "Equivocal (ISH advised)",
+            "HER2 AI % tiles 0": "50.0",
+            "HER2 AI % tiles 1+": "25.0",
+            "HER2 AI % tiles 2+": "20.0",
+            "HER2 AI % tiles 3+": "5.0",
+            "HER2 AI tumour tiles": "100",
+            "HER2 AI tile H-score": "80.0",
+            "HER2 AI rule score": "2+",
+            "HER2 AI review": "one; two",
+            "HER2 AI specimen": "biopsy",
+            "HER2 AI model": "gct 0123",
+            "HER2 AI run": str(STAMP),
+        }
+        assert "research use only" in metadata["HER2 AI run"]
+
+    def test_not_assessable_leaves_numbers_empty(self) -> None:
+        for counts in (TileCounts((0, 0, 0, 0, 9, 1)), TileCounts((3, 0, 0, 4, 9, 1))):
+            metadata = results.score_metadata(score_of(counts, assessable=False), "m", STAMP)
+            empty = [key for key in METADATA_KEYS if metadata[key] == ""]
+            assert empty == [*(f"HER2 AI % tiles {c}" for c in ("0", "1+", "2+", "3+")), *METADATA_KEYS[7:9]]
+            assert metadata["HER2 AI tumour tiles"] == str(counts.tumour)
+
+    @given(HEX, HEX, HEX, HEX, st.lists(st.sampled_from(METADATA_KEYS), unique=True))
+    def test_stamp_is_read_back(self, run: str, settings: str, regions: str, tiles: str, kept: list[str]) -> None:
+        stamp = RunStamp(run, "2026-11-24T17:00:00Z", "1.2.3rc1", settings, regions, tiles, tuple(kept))
+        assert RunStamp.parse(str(stamp)) == stamp
+
+    @pytest.mark.parametrize("text", [None, "", "by hand", str(STAMP)[:-1], str(STAMP) + " "])
+    def test_other_texts_are_no_stamps(self, text: str | None) -> None:
+        assert RunStamp.parse(text) is None
+
+    def test_keys_of_others_are_found_and_not_written(self) -> None:
+        before = {"HER2 AI review": "seen by me", "Case score": "2+"}
+        assert results.foreign_keys(before) == ("HER2 AI review",)
+        stamp = RunStamp(**{**vars(STAMP), "kept": ("HER2 AI review",)})
+        after = before | results.score_metadata(score_of(TileCounts((1, 1, 1, 1, 1, 1))), "m", stamp)
+        assert after["HER2 AI review"] == "seen by me"
+        assert results.foreign_keys(after) == ("HER2 AI review",)  # remembered by the next run
+
+    def test_specimen(self) -> None:
+        assert results.stated_specimen({"Specimen": " Biopsy "}) is Specimen.BIOPSY
+        assert results.stated_specimen({"Specimen": "toe"}) is None
+        assert results.stated_specimen({}) is None
+
+
+class TestRegionMeasurements:
+    def test_shares_in_percent(self) -> None:
+        values = results.region_measurements(TileCounts((6, 2, 1, 1, 5, 5)), assessable=True)
+        assert values == {
+            "HER2: % tiles 0": 60.0,
+            "HER2: % tiles 1+": 20.0,
+            "HER2: % tiles 2+": 10.0,
+            "HER2: % tiles 3+": 10.0,
+            "HER2: tumour tiles": 10.0,
+            "HER2: tile H-score": 70.0,
+        }
+        assert tuple(values) == results.REGION_MEASUREMENTS
+
+    def test_nothing_to_say_is_not_said(self) -> None:
+        assert results.region_measurements(TileCounts((0, 0, 0, 0, 5, 5)), assessable=True) == {"HER2: tumour tiles": 0}
+        assert results.region_measurements(TileCounts((6, 0, 0, 0, 5, 5)), assessable=False) == {
+            "HER2: tumour tiles": 6
+        }
+
+
+class TestTiles:
+    def test_columns(self) -> None:
+        grid = grid_of(4, 3, mpp=0.242)
+        predictions = predictions_of(grid)
+        tiles = tiles_of(predictions, "HER2")
+        assert tiles.side == pytest.approx(64 / 0.242)
+        np.testing.assert_array_equal(tiles.measurements, predictions.probabilities)
+        assert tiles.measurement_names == tuple(f"HER2: p({c})" for c in ("0", "1+", "2+", "3+", "normal", "noise"))
+        assert len(set(tiles.ids)) == len(grid)
+        assert [tiles.parent_ids[p] for p in tiles.parents] == ["r1"] * len(grid)
+        names = ["HER2: Negative", "HER2: 1+", "HER2: 2+", "HER2: 3+", "HER2: Normal", "HER2: Noise*"]
+        assert tiles.class_names() == [names[c] for c in predictions.classes]
+
+    def test_below_the_root(self) -> None:
+        predictions = predictions_of(grid_of(2, 2))
+        tiles = results.new_tiles(predictions, np.arange(2), path_classes(), "run1", below_regions=False)
+        assert [tiles.parent_ids[p] for p in tiles.parents] == [None, None]
+
+    def test_the_projects_colours_win(self) -> None:
+        mine, *others = results.coloured(
+            path_classes(), [PathClassRef(("Negative",), (1, 2, 3)), PathClassRef(("1+",))]
+        )
+        assert mine == PathClassRef(("Negative",), (1, 2, 3))
+        assert others == path_classes()[1:]
+
+
+class TestCorrections:
+    def test_none_as_written(self) -> None:
+        for prefix in (None, "HER2"):
+            predictions = predictions_of(grid_of(5, 4))
+            found = results.find_corrections(as_stored(tiles_of(predictions, prefix)), predictions.grid)
+            assert not len(found.kept)
+            assert len(found.replaced) == 20
+            np.testing.assert_array_equal(found.applied_to(predictions.classes), predictions.classes)
+
+    @pytest.mark.parametrize(
+        ("name", "counted_as"),
+        [("3+", TileClass.THREE), ("Noise*", TileClass.NOISE), ("Stroma", LEFT_OUT), (None, LEFT_OUT)],
+    )
+    def test_a_changed_class_is_kept_and_counted(self, name: str | None, counted_as: int) -> None:
+        grid = grid_of(5, 4)
+        sure_of_1 = np.tile(np.array([0.1, 0.9, 0, 0, 0, 0], dtype=np.float32), (20, 1))
+        predictions = TilePredictions(grid, sure_of_1)
+        names: list[str | None] = ["1+"] * 20
+        names[7] = name
+        stored = as_stored(tiles_of(predictions), names)
+        found = results.find_corrections(stored, grid)
+        assert found.kept.tolist() == [7]
+        assert found.cells.tolist() == [7]
+        assert found.counted == 1
+        assert found.applied_to(predictions.classes)[7] == counted_as
+        assert 7 not in found.replaced
+        assert found.open_cells(20).tolist() == [n for n in range(20) if n != 7]
+
+    def test_outside_todays_grid_it_is_kept_and_not_counted(self) -> None:
+        wide = predictions_of(grid_of(5, 4))
+        names = tiles_of(wide).class_names()
+        names[4] = "Stroma"  # column 4 of row 0
+        names[0] = "Stroma"
+        narrow = grid_of(3, 4)
+        found = results.find_corrections(as_stored(tiles_of(wide), names), narrow)
+        assert found.kept.tolist() == [0, 4]
+        assert found.cells.tolist() == [0, -1]
+        other_scale = results.find_corrections(as_stored(tiles_of(wide), names), grid_of(5, 4, mpp=0.3))
+        assert other_scale.cells.tolist() == [-1, -1]
+        assert other_scale.counted == 0
+
+    def test_tiles_without_probabilities_count_as_ours(self) -> None:
+        predictions = predictions_of(grid_of(2, 2))
+        tiles = tiles_of(predictions)
+        bare = StoredTiles(tiles.ids, tiles.bounds(), ["Stroma"] * 4, {}, ["run1"] * 4)
+        assert results.find_corrections(bare, predictions.grid).replaced.tolist() == [0, 1, 2, 3]
+
+    def test_into_an_empty_grid(self) -> None:
+        predictions = predictions_of(grid_of(2, 2))
+        empty = grid_of(2, 2)
+        empty = TileGrid(empty.spec, empty.side, *(np.empty(0, np.int64),) * 3, empty.regions, (np.empty(0, np.int64),))
+        found = results.find_corrections(as_stored(tiles_of(predictions), [None] * 4), empty)
+        assert found.cells.tolist() == [-1] * 4
+        assert results.kept_tiles(as_stored(tiles_of(predictions), [None] * 4), found, empty, below_regions=True)
+
+    def test_kept_tiles_can_be_stored_again(self) -> None:
+        predictions = predictions_of(grid_of(5, 4))
+        names = tiles_of(predictions).class_names()
+        names[3], names[6] = None, "HER2: Odd"
+        stored = as_stored(tiles_of(predictions), names)
+        found = results.find_corrections(stored, predictions.grid)
+        (again,) = results.kept_tiles(stored, found, predictions.grid, below_regions=True)
+        np.testing.assert_allclose(again.bounds(), stored.bounds[[3, 6]])
+        assert again.class_names() == [None, "HER2: Odd"]
+        assert again.ids == [stored.ids[3], stored.ids[6]]
+        assert again.mark == "run1"
+        assert [again.parent_ids[p] for p in again.parents] == ["r1", "r1"]
+        np.testing.assert_array_equal(again.measurements, predictions.probabilities[[3, 6]])
+        assert again.measurement_names == PROBABILITY_NAMES
