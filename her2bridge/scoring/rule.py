@@ -35,7 +35,8 @@ def biopsy_score(grid: TileGrid, classes: IntArray, probabilities: Float32Array,
     """The strongest grade that has a focus, whatever its share; else 0.
 
     A focus of a grade is a cluster of touching tiles (eight neighbours) of that grade or stronger: two or more tiles,
-    or a single one that the network is sure of, covering at least ``biopsy_focus_um2``.
+    or a single one that the network is sure of, covering at least ``biopsy_focus_um2``. A tile whose class is not the
+    network's was named by a person, who is sure.
 
     Args:
         grid: the tiles.
@@ -44,9 +45,10 @@ def biopsy_score(grid: TileGrid, classes: IntArray, probabilities: Float32Array,
         settings: certainty and area of a focus.
     """
     tile_um2 = grid.spec.field_um**2
+    by_person = classes != probabilities.argmax(axis=1)
     for grade in STAINED:
         stained = np.flatnonzero((classes >= grade) & (classes < TileClass.NORMAL))
-        certain = probabilities[stained, grade:4].sum(axis=1) >= settings.biopsy_certainty
+        certain = by_person[stained] | (probabilities[stained, grade:4].sum(axis=1) >= settings.biopsy_certainty)
         for cluster in _clusters(grid.columns[stained], grid.rows[stained]):
             sure = len(cluster) >= 2 or bool(certain[cluster].any())
             if sure and len(cluster) * tile_um2 >= settings.biopsy_focus_um2:

@@ -86,6 +86,8 @@ def score_slide(
 
 
 def _enough_tumour(counts: TileCounts, grid: TileGrid, settings: ScoreSettings) -> bool:
+    if not counts.tumour:  # even where the settings ask for none: there is nothing to take a share of
+        return False
     return counts.tumour >= settings.min_tumour_tiles and _tumour_mm2(counts, grid) >= settings.min_tumour_mm2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,8 @@ class ScoreSettings:
         """Settings from a file's table.
 
         Raises:
-            UsageError: a name we do not know, or a value that is not a number of at least 0 (shares: at most 1).
+            UsageError: a name we do not know, a value that is not a finite number of at least 0 (shares: at most 1),
+                or a ``doubt_low`` above ``doubt_high``.
         """
         defaults = {f.name: f.default for f in dataclasses.fields(cls)}
         for name, value in values.items():
@@ -51,11 +53,18 @@ class ScoreSettings:
                 )
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             is_share = name not in {"min_tumour_tiles", "min_tumour_mm2", "biopsy_focus_um2"}
-            if not is_number or not 0 <= value <= (1 if is_share else float("inf")):
+            if not is_number or not 0 <= value <= (1 if is_share else sys.float_info.max):
                 raise UsageError(
                     f"The score setting {name} cannot be {value!r}.",
                     where=where,
                     next_step=f"Give {'a share from 0 to 1' if is_share else 'a number of at least 0'}"
                     f"; the default is {defaults[name]}.",
                 )
-        return cls(**values)
+        settings = cls(**values)
+        if settings.doubt_low > settings.doubt_high:
+            raise UsageError(
+                f"doubt_low, {settings.doubt_low:g}, lies above doubt_high, {settings.doubt_high:g}.",
+                where=where,
+                next_step="Give doubt_low the smaller of the two.",
+            )
+        return settings
