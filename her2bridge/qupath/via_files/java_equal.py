@@ -1,0 +1,173 @@
+"""Whether two graphs of nodes are the same: not their bytes, nor their handles, but what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from her2bridge.qupath.via_files.java_nodes import (
+    KEYED,
+    Array,
+    Block,
+    ClassDesc,
+    ClassObject,
+    Enum,
+    Keyed,
+    Node,
+    Object,
+    StreamError,
+    Text,
+)
+from her2bridge.qupath.via_files.java_runs import Run
+from her2bridge.records import IntArray
+
+
+class _Comparison:
+    """Pairs of keys that were found to stand for the same."""
+
+    def __init__(self, keys: int, edited: Mapping[int, Keyed]) -> None:
+        self._pairs: IntArray = np.full(keys, -1, dtype=np.int64)
+        self._edited = edited
+
+    def lists(self, ours: Sequence[Node], theirs: Sequence[Node]) -> None:
+        """Item by item; a run counts as the objects it stands for."""
+        left, right = _Cursor(ours), _Cursor(theirs)
+        while not left.is_done and not right.is_done:
+            one, other = left.item, right.item
+            if isinstance(one, Run) and isinstance(other, Run) and _alike(one, other):
+                count = min(len(one) - left.row, len(other) - right.row)
+                self._runs(one.select(left.rows(count)), other.select(right.rows(count)))
+                left.step(count)
+                right.step(count)
+            else:
+                self.nodes(left.single(), right.single())
+                left.step(1)
+                right.step(1)
+        if not (left.is_done and right.is_done):
+            raise StreamError("lists of different length")
+
+    def nodes(self, one: Node, other: Node) -> None:
+        """Two nodes; raises where they differ."""
+        if type(one) is not type(other):
+            raise StreamError(f"{type(one).__name__} is not {type(other).__name__}")
+        if isinstance(one, Block) and isinstance(other, Block):
+            self._values(one.data, other.data, "raw data")
+        elif isinstance(one, KEYED) and isinstance(other, KEYED):
+            self._keyed(one, other)
+
+    def _keyed(self, one: Keyed, other: Keyed) -> None:
+        if self._pairs[one.key] >= 0:
+            if self._pairs[one.key] != other.key:
+                raise StreamError("a reference leads elsewhere")
+            return
+        self._pairs[one.key] = other.key
+        one = self._edited.get(one.key, one)
+        if isinstance(one, Object) and isinstance(other, Object):
+            self.nodes(one.desc, other.desc)
+            if len(one.parts) != len(other.parts):
+                raise StreamError(f"{one.name} has other parts")
+            for mine, yours in zip(one.parts, other.parts, strict=True):
+                self._values(mine.primitives, yours.primitives, one.name)
+                self.lists(mine.objects, yours.objects)
+                self.lists(mine.annotation or (), yours.annotation or ())
+        elif isinstance(one, Text) and isinstance(other, Text):
+            self._values(one.raw, other.raw, "text")
+        elif isinstance(one, Array) and isinstance(other, Array):
+            self.nodes(one.desc, other.desc)
+            self._values(one.raw, other.raw, "array")
+            self.lists(one.items or (), other.items or ())
+        elif isinstance(one, ClassDesc) and isinstance(other, ClassDesc):
+            self._descs(one, other)
+        elif isinstance(one, Enum) and isinstance(other, Enum):
+            self.nodes(one.desc, other.desc)
+            self.nodes(one.constant, other.constant)
+        elif isinstance(one, ClassObject) and isinstance(other, ClassObject):
+            self.nodes(one.desc, other.desc)
+
+    def _descs(self, one: ClassDesc, other: ClassDesc) -> None:
+        mine = (one.name, one.uid, one.flags, one.interfaces, [field[:2] for field in one.fields])
+        yours = (other.name, other.uid, other.flags, other.interfaces, [field[:2] for field in other.fields])
+        self._values(mine, yours, f"class {one.name}")
+        self.lists([field[2] for field in one.fields], [field[2] for field in other.fields])
+        self.lists(one.annotation, other.annotation)
+        self.nodes(one.parent, other.parent)
+
+    def _values(self, one: object, other: object, what: str) -> None:
+        if one != other:
+            raise StreamError(f"{what} differs")
+
+    def _runs(self, one: Run, other: Run) -> None:
+        if one.without_references() != other.without_references():
+            raise StreamError("objects of a run differ")
+        own = np.arange(one.form.handles)
+        self._pairs[one.keys[:, None] + own] = other.keys[:, None] + own
+        for mine, yours in zip(one.form.references, other.form.references, strict=True):
+            left, right = one.referred(mine), other.referred(yours)
+            open_ones = np.unique(np.stack([left, right])[:, self._pairs[left] < 0], axis=1)
+            for key, its in open_ones.T.tolist():
+                self.nodes(one.resolve(key), other.resolve(its))
+            if (self._pairs[left] != right).any():
+                raise StreamError("a reference in a run leads elsewhere")
+
+
+class _Cursor:
+    """A place in a list whose runs count as many items."""
+
+    def __init__(self, items: Sequence[Node]) -> None:
+        self._items: Iterator[Node] = iter(items)
+        self.is_done = False
+        self.item: Node = None
+        self.row = 0
+        self._next()
+
+    def _next(self) -> None:
+        self.row = 0
+        try:
+            self.item = next(self._items)
+        except StopIteration:
+            self.is_done = True
+        else:
+            if isinstance(self.item, Run) and not len(self.item):
+                self._next()
+
+    def rows(self, count: int) -> IntArray:
+        """The next rows of the run it is at."""
+        return np.arange(self.row, self.row + count)
+
+    def single(self) -> Node:
+        """What it is at, a run's object taken apart."""
+        return self.item.object(self.row) if isinstance(self.item, Run) else self.item
+
+    def step(self, count: int) -> None:
+        """Go on by so many items."""
+        self.row += count
+        if not isinstance(self.item, Run) or self.row == len(self.item):
+            self._next()
+
+
+def _alike(one: Run, other: Run) -> bool:
+    """Whether two runs have their values at the same places."""
+    if one.form.handles != other.form.handles or len(one.form.slots) != len(other.form.slots):
+        return False
+    return all(
+        (mine.kind, mine.segment, mine.offset) == (yours.kind, yours.segment, yours.offset)
+        for mine, yours in zip(one.form.slots, other.form.slots, strict=True)
+    )
+
+
+def assert_equal(
+    ours: Sequence[Node], theirs: Sequence[Node], keys: int, edited: Mapping[int, Keyed] | None = None
+) -> None:
+    """Compare two streams.
+
+    Args:
+        ours: items; nodes in ``edited`` (by key) stand in place of those with the same key.
+        theirs: items.
+        keys: how many keys ours has.
+        edited: see there.
+
+    Raises:
+        StreamError: they differ; says in what.
+    """
+    _Comparison(keys, edited or {}).lists(ours, theirs)
