@@ -1,0 +1,199 @@
+"""The network in torch: fused, channels last, on CPU, CUDA or Apple's GPU."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from her2bridge.errors import DeviceUnavailable, UsageError
+from her2bridge.inference.runtime.base import PRECISIONS, normalisation, softmax
+from her2bridge.model.bundle import Bundle
+from her2bridge.model.repvgg import fuse
+from her2bridge.records import ByteArray, Float32Array
+
+_LOG = logging.getLogger(__name__)
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TorchRuntime:
+    """A bundle's network, fused. See ``Runtime``.
+
+    Where the GPU's memory does not hold a batch, it is halved, and stays so.
+    """
+
+    def __init__(self, bundle: Bundle, device: torch.device, precision: str) -> None:
+        """``precision`` is one of fp32, bf16, fp16, known to run on the device (``resolve_precision``)."""
+        self.name = f"torch {torch.__version__}"
+        self.device = str(device)
+        self.precision = precision
+        self._device = device
+        self._dtype = _DTYPES[precision]
+        scale, shift = (torch.from_numpy(values).view(1, 3, 1, 1).to(device) for values in normalisation(bundle.card))
+        self._scale, self._shift = scale, shift
+        network: nn.Module = fuse(bundle.network()).eval()
+        self._network = network.to(device, self._dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._largest: int | None = None
+
+    def __call__(self, tiles: ByteArray) -> Float32Array:
+        """See ``Runtime``.
+
+        Raises:
+            DeviceUnavailable: the GPU's memory does not hold one tile.
+        """
+        results = [np.empty((0, 6), dtype=np.float32)]
+        start = 0
+        while start < len(tiles):
+            part = tiles[start : start + (self._largest or len(tiles))]
+            try:
+                results.append(softmax(self._logits(part)))
+            except torch.cuda.OutOfMemoryError as error:
+                self._halve(len(part), error)
+            else:
+                start += len(part)
+        return np.concatenate(results)
+
+    def _logits(self, tiles: ByteArray) -> Float32Array:
+        with torch.inference_mode():
+            pixels = torch.from_numpy(np.ascontiguousarray(tiles)).to(self._device)
+            # [b, h, w, 3] seen as [b, 3, h, w] is channels last already: no copy.
+            planes = torch.addcmul(self._shift, pixels.permute(0, 3, 1, 2).float(), self._scale)
+            logits = self._network(planes.to(self._dtype, memory_format=torch.channels_last))
+            return np.asarray(logits.float().cpu().numpy(), dtype=np.float32)
+
+    def _halve(self, size: int, error: Exception) -> None:
+        if size <= 1:
+            raise DeviceUnavailable(
+                "The GPU's memory does not hold a single tile.",
+                where=self.device,
+                next_step="Close other programs that use the GPU, or run with --device cpu.",
+            ) from error
+        self._largest = size // 2
+        _LOG.warning("GPU memory is too small for %d tiles at once; going on with %d", size, self._largest)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class Hardware(Protocol):
+    """What this machine has; asked of torch, or made up by a test."""
+
+    def cuda_devices(self) -> list[str]:
+        """Names of the CUDA devices, by index."""
+        ...
+
+    def has_mps(self) -> bool:
+        """Whether Apple's GPU is there."""
+        ...
+
+    def cuda_has_bf16(self, index: int) -> bool:
+        """Whether the device multiplies bf16 in hardware (compute capability 8.0 and later)."""
+        ...
+
+    def cpu_has_bf16(self) -> bool:
+        """Whether the CPU multiplies bf16 in hardware (AVX512_BF16 or AMX)."""
+        ...
+
+
+class TorchHardware:
+    """As torch reports it."""
+
+    def cuda_devices(self) -> list[str]:
+        return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+    def has_mps(self) -> bool:
+        return torch.backends.mps.is_available()
+
+    def cuda_has_bf16(self, index: int) -> bool:
+        return torch.cuda.get_device_capability(index) >= (8, 0)
+
+    def cpu_has_bf16(self) -> bool:
+        # torch has no public question for it; where a later torch drops these, fp32 is right everywhere.
+        questions = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+        return any(bool(question()) for question in questions if question is not None)
+
+
+def resolve_device(wanted: str, require_gpu: bool, hardware: Hardware) -> torch.device:
+    """The device that ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps`` stands for here.
+
+    Raises:
+        DeviceUnavailable: it is not here, or a GPU is required and none is.
+        UsageError: no device is called so, or the CPU is asked for and a GPU required.
+    """
+    cuda, here = hardware.cuda_devices(), _listed(hardware)
+    if wanted == "cpu" and require_gpu:
+        raise UsageError(
+            "--device cpu and --require-gpu contradict each other.",
+            where="--device",
+            next_step="Leave one of them out.",
+        )
+    if wanted == "auto":
+        if cuda:
+            return torch.device("cuda:0")
+        if hardware.has_mps():
+            return torch.device("mps")
+        if not require_gpu:
+            return torch.device("cpu")
+        raise _not_here("No GPU is here, and one is required", "--require-gpu", here)
+    if wanted == "cpu":
+        return torch.device("cpu")
+    if wanted == "mps":
+        if hardware.has_mps():
+            return torch.device("mps")
+        raise _not_here("Apple's GPU (mps) is not here", "--device mps", here)
+    kind, _, number = wanted.partition(":")
+    if kind != "cuda" or (":" in wanted and not number.isdecimal()):
+        raise UsageError(
+            f"There is no device called {wanted!r}.", where="--device", next_step="Give auto, cpu, cuda, cuda:N or mps."
+        )
+    index = int(number or 0)
+    if index >= len(cuda):
+        raise _not_here(f"The device {wanted} is not here", f"--device {wanted}", here)
+    return torch.device(f"cuda:{index}")
+
+
+def resolve_precision(wanted: str, device: torch.device, hardware: Hardware) -> str:
+    """fp32, bf16 or fp16: what ``wanted`` (or ``auto``) stands for on the device.
+
+    ``auto`` takes bf16 where the hardware multiplies it and fp32 elsewhere; fp16, whose range a sum of squares over a
+    tile leaves, only runs where it is asked for.
+
+    Raises:
+        UsageError: the device does not run it.
+    """
+    if wanted not in PRECISIONS:
+        raise UsageError(
+            f"There is no precision called {wanted!r}.", where="--precision", next_step=f"Give {', '.join(PRECISIONS)}."
+        )
+    runs = {"fp32"}
+    if device.type == "cuda":
+        runs |= {"fp16", "bf16"} if hardware.cuda_has_bf16(device.index or 0) else {"fp16"}
+    elif device.type == "mps":
+        runs |= {"fp16"}
+    elif hardware.cpu_has_bf16():
+        runs |= {"bf16"}
+    if wanted == "auto":
+        return "bf16" if "bf16" in runs else "fp32"
+    if wanted not in runs:
+        raise UsageError(
+            f"{device.type} here does not compute in {wanted}.",
+            where="--precision",
+            next_step=f"Give auto, or one of {', '.join(sorted(runs))}.",
+        )
+    return wanted
+
+
+def _listed(hardware: Hardware) -> str:
+    names = [f"cuda:{index} ({name})" for index, name in enumerate(hardware.cuda_devices())]
+    return ", ".join([*names, *(["mps"] if hardware.has_mps() else []), "cpu"])
+
+
+def _not_here(what: str, where: str, here: str) -> DeviceUnavailable:
+    return DeviceUnavailable(
+        f"{what}.",
+        where=where,
+        next_step=f"Here are: {here}. If a GPU is missing, check its driver and that this torch "
+        f"({torch.__version__}) was built for it; `her2bridge doctor` tells.",
+    )

@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from coordinate_slide import write_slide
+from shapely.geometry import box
+
+from her2bridge.errors import BundleDamaged, DeviceUnavailable, UsageError
+from her2bridge.inference.engine import SlideJob, predict_slide
+from her2bridge.inference.runtime import openvino_runtime, torch_runtime
+from her2bridge.inference.runtime.base import Runtime, normalisation, softmax
+from her2bridge.inference.runtime.choose import choose_runtime
+from her2bridge.inference.runtime.torch_runtime import TorchRuntime, resolve_device, resolve_precision
+from her2bridge.records import ByteArray, Region, SlideSource, TileSpec
+from her2bridge.slides import open_slide
+from her2bridge.tiling import make_grid
+
+CARD = {"name": "tiny", "transform": {"mean": [0.7, 0.65, 0.6], "std": [0.2, 0.21, 0.22]}}
+
+
+class Hardware:
+    """A machine as told."""
+
+    def __init__(self, cuda: int = 0, *, mps: bool = False, cuda_bf16: bool = True, cpu_bf16: bool = False) -> None:
+        self._cuda, self._mps, self._cuda_bf16, self._cpu_bf16 = cuda, mps, cuda_bf16, cpu_bf16
+
+    def cuda_devices(self) -> list[str]:
+        return ["NVIDIA Made Up"] * self._cuda
+
+    def has_mps(self) -> bool:
+        return self._mps
+
+    def cuda_has_bf16(self, index: int) -> bool:
+        return self._cuda_bf16
+
+    def cpu_has_bf16(self) -> bool:
+        return self._cpu_bf16
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Any:
+    """Random weights, with statistics of their own, so that classes differ from tile to tile."""
+    return random_bundle()
+
+
+def random_bundle() -> Any:
+    from her2bridge.model.repvgg import RepVGG
+
+    torch.manual_seed(3)
+    network = RepVGG(attention="gct").eval()
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+                module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+                module.weight.uniform_(0.5, 1.5)
+    return SimpleNamespace(name="tiny", sha256="0" * 64, card=CARD, spec=TileSpec(256, 0.25), network=lambda: network)
+
+
+def some_tiles(count: int, seed: int = 0) -> ByteArray:
+    """Tiles of different colours with noise."""
+    random = np.random.default_rng(seed)
+    colours = random.integers(60, 240, (count, 1, 1, 3))
+    return np.asarray(np.clip(colours + random.normal(0, 25, (count, 256, 256, 3)), 0, 255), dtype=np.uint8)
+
+
+def plain(bundle: Any, tiles: ByteArray) -> np.ndarray[Any, Any]:
+    """The training form, fp32, normalised in numpy: the slow way."""
+    planes = (tiles.astype(np.float32) / 255 - np.array(CARD["transform"]["mean"], np.float32)) / np.array(  # type: ignore[index]
+        CARD["transform"]["std"],  # type: ignore[index]
+        np.float32,
+    )
+    with torch.inference_mode():
+        logits = bundle.network()(torch.from_numpy(planes.transpose(0, 3, 1, 2).copy()))
+        return np.asarray(logits.softmax(dim=1))
+
+
+class TestBase:
+    def test_softmax(self) -> None:
+        logits = np.array([[1000, 0, 0], [0, 0, 0], [-5, 2, 1]], dtype=np.float32)
+        expected = torch.from_numpy(logits).softmax(dim=1).numpy()
+        np.testing.assert_allclose(softmax(logits), expected, rtol=1e-6)
+        assert softmax(np.empty((0, 6), np.float32)).shape == (0, 6)
+
+    @pytest.mark.parametrize("transform", [None, {}, {"mean": [1, 1, 1], "std": [1, 0, 1]}, {"mean": [0], "std": [1]}])
+    def test_no_transform(self, transform: Any) -> None:
+        with pytest.raises(BundleDamaged) as error:
+            normalisation({"name": "tiny", "transform": transform})
+        assert "tiny" in error.value.where
+
+
+class TestDevice:
+    @pytest.mark.parametrize(
+        ("wanted", "hardware", "device"),
+        [
+            ("auto", Hardware(2, mps=True), "cuda:0"),
+            ("auto", Hardware(mps=True), "mps"),
+            ("auto", Hardware(), "cpu"),
+            ("cpu", Hardware(1), "cpu"),
+            ("cuda", Hardware(1), "cuda:0"),
+            ("cuda:1", Hardware(2), "cuda:1"),
+            ("mps", Hardware(mps=True), "mps"),
+        ],
+    )
+    def test_here(self, wanted: str, hardware: Hardware, device: str) -> None:
+        assert str(resolve_device(wanted, False, hardware)) == device
+
+    @pytest.mark.parametrize(
+        ("wanted", "require_gpu", "hardware"),
+        [
+            ("auto", True, Hardware()),
+            ("cuda", False, Hardware(mps=True)),
+            ("cuda:1", False, Hardware(1)),
+            ("mps", False, Hardware(1)),
+        ],
+    )
+    def test_not_here_says_what_is(self, wanted: str, require_gpu: bool, hardware: Hardware) -> None:
+        with pytest.raises(DeviceUnavailable) as error:
+            resolve_device(wanted, require_gpu, hardware)
+        assert "cpu" in error.value.next_step
+        assert ("cuda:0 (NVIDIA Made Up)" in error.value.next_step) == bool(hardware.cuda_devices())
+
+    @pytest.mark.parametrize("wanted", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "xpu:0", ""])
+    def test_no_such_name(self, wanted: str) -> None:
+        with pytest.raises(UsageError):
+            resolve_device(wanted, False, Hardware(1))
+
+    def test_contradiction(self) -> None:
+        with pytest.raises(UsageError):
+            resolve_device("cpu", True, Hardware(1))
+
+
+class TestPrecision:
+    @pytest.mark.parametrize(
+        ("wanted", "device", "hardware", "precision"),
+        [
+            ("auto", "cuda:0", Hardware(1), "bf16"),
+            ("auto", "cuda:0", Hardware(1, cuda_bf16=False), "fp32"),
+            ("fp16", "cuda:0", Hardware(1, cuda_bf16=False), "fp16"),
+            ("auto", "cpu", Hardware(cpu_bf16=True), "bf16"),
+            ("auto", "cpu", Hardware(), "fp32"),
+            ("fp32", "cpu", Hardware(cpu_bf16=True), "fp32"),
+            ("auto", "mps", Hardware(mps=True), "fp32"),
+        ],
+    )
+    def test_chosen(self, wanted: str, device: str, hardware: Hardware, precision: str) -> None:
+        assert resolve_precision(wanted, torch.device(device), hardware) == precision
+
+    @pytest.mark.parametrize(
+        ("wanted", "device", "hardware"),
+        [
+            ("fp16", "cpu", Hardware(cpu_bf16=True)),
+            ("bf16", "cpu", Hardware()),
+            ("bf16", "cuda:0", Hardware(1, cuda_bf16=False)),
+            ("bf16", "mps", Hardware(mps=True)),
+            ("int8", "cpu", Hardware()),
+        ],
+    )
+    def test_refused(self, wanted: str, device: str, hardware: Hardware) -> None:
+        with pytest.raises(UsageError) as error:
+            resolve_precision(wanted, torch.device(device), hardware)
+        assert "fp32" in error.value.next_step
+
+
+class TestTorch:
+    def test_equals_the_plain_network(self, bundle: Any) -> None:
+        tiles = some_tiles(5)
+        runtime = TorchRuntime(bundle, torch.device("cpu"), "fp32")
+        got = runtime(tiles)
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, plain(bundle, tiles), atol=2e-4)
+        np.testing.assert_allclose(got.sum(axis=1), 1, rtol=1e-5)
+        assert runtime(tiles[:0]).shape == (0, 6)
+        assert (runtime.device, runtime.precision) == ("cpu", "fp32")
+
+    def test_out_of_memory_halves_the_batch(self, bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        runtime = TorchRuntime(bundle, torch.device("cpu"), "fp32")
+        seen: list[int] = []
+
+        def small_memory(tiles: ByteArray) -> np.ndarray[Any, Any]:
+            seen.append(len(tiles))
+            if len(tiles) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return np.asarray(tiles[:, 0, 0, :1].astype(np.float32) * np.arange(6, dtype=np.float32) / 100)
+
+        tiles = some_tiles(10)
+        monkeypatch.setattr(runtime, "_logits", small_memory)
+        got = runtime(tiles)
+        assert seen == [10, 5, 2, 2, 2, 2, 2]
+        expected = softmax(tiles[:, 0, 0, :1].astype(np.float32) * np.arange(6) / 100)
+        np.testing.assert_allclose(got, expected, rtol=1e-5)
+        runtime(tiles)
+        assert max(seen[7:]) == 2  # remembered
+
+    def test_not_even_one_tile(self, bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        runtime = TorchRuntime(bundle, torch.device("cpu"), "fp32")
+
+        def no_memory(tiles: ByteArray) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr(runtime, "_logits", no_memory)
+        with pytest.raises(DeviceUnavailable) as error:
+            runtime(some_tiles(3))
+        assert "--device cpu" in error.value.next_step
+
+    def test_a_real_network_on_a_real_slide(self, bundle: Any, tmp_path: Path) -> None:
+        strip = np.concatenate(list(some_tiles(6)), axis=1)
+        source = SlideSource(write_slide(tmp_path / "s.tif", strip, tile=256))
+        grid = make_grid([Region("id", None, "Tumor", box(0, 0, 1536, 256))], bundle.spec, 0.25, (1536, 256))
+        runtime = TorchRuntime(bundle, torch.device("cpu"), "fp32")
+        predictions = predict_slide(SlideJob(source, grid), runtime, batch_size=4)
+        with open_slide(source) as slide:
+            tiles = np.stack([slide.read(256 * i, 0, 256, 256, 256, 256) for i in range(6)])
+        np.testing.assert_allclose(predictions.probabilities, plain(bundle, tiles), atol=2e-4)
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_cuda(self, bundle: Any, precision: str) -> None:
+        tiles = some_tiles(9)
+        runtime = choose_runtime(bundle, "cuda", precision, require_gpu=True)
+        assert runtime.device == "cuda:0"
+        np.testing.assert_allclose(runtime(tiles), plain(bundle, tiles), atol=2e-3 if precision == "fp32" else 0.1)
+
+
+@pytest.mark.skipif(not openvino_runtime.is_installed(), reason="the extra openvino is not installed")
+class TestOpenVino:
+    def test_fp32_equals_torch(self, bundle: Any) -> None:
+        tiles = some_tiles(5)
+        runtime = choose_runtime(bundle, "cpu", "fp32", runtime="openvino")
+        np.testing.assert_allclose(runtime(tiles), plain(bundle, tiles), atol=2e-4)
+        np.testing.assert_allclose(runtime(tiles[:1]), plain(bundle, tiles[:1]), atol=2e-4)
+        assert runtime(tiles[:0]).shape == (0, 6)
+        assert runtime.name.startswith("OpenVINO 20")
+
+    def test_failed_conversion_leaves_the_root_logger_alone(self, bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """OpenVINO sets the root logger's level while it converts, and forgets to set it back when that fails."""
+
+        def convert_model(*_: Any, **__: Any) -> None:
+            logging.getLogger().setLevel(logging.CRITICAL)
+            raise RuntimeError("unknown operator")
+
+        before = logging.getLogger().level
+        monkeypatch.setattr(openvino_runtime._openvino(), "convert_model", convert_model)
+        with pytest.raises(UsageError) as error:
+            choose_runtime(bundle, "cpu", "fp32", runtime="openvino")
+        assert "unknown operator" in error.value.what
+        assert logging.getLogger().level == before
+
+    def test_import_writes_and_connects_nowhere(self, tmp_path: Path) -> None:
+        """OpenVINO's telemetry speaks to the network and writes to the home folder unless it is kept out."""
+        code = (
+            "import pathlib, socket\n"
+            "def refuse(*_): pathlib.Path.home().joinpath('socket').touch()\n"  # telemetry swallows what it is thrown
+            "socket.socket.connect = socket.getaddrinfo = refuse\n"
+            "from her2bridge.inference.runtime import openvino_runtime\n"
+            "import sys, torch\n"
+            "openvino = openvino_runtime._openvino()\n"
+            "model = openvino_runtime._convert(openvino, torch.nn.Conv2d(3, 6, 3), torch.zeros(1, 3, 9, 9))\n"
+            "openvino.Core().compile_model(model, 'CPU')\n"
+            "assert sys.modules['openvino_telemetry'] is None\n"
+        )
+        home = tmp_path / "home"
+        home.mkdir()
+        environment = {"HOME": str(home), "USERPROFILE": str(home), "PATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=120)
+        assert list(home.rglob("*")) == []
+
+    def test_not_on_a_gpu(self, bundle: Any) -> None:
+        with pytest.raises(UsageError):
+            choose_runtime(bundle, "cuda", runtime="openvino", hardware=Hardware(1))
+
+    def test_precision_refused(self, bundle: Any) -> None:
+        with pytest.raises(UsageError):
+            choose_runtime(bundle, "cpu", "fp16", runtime="openvino")
+
+
+class TestChoose:
+    def test_cpu_takes_openvino_where_it_is(self, bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(openvino_runtime, "OpenVinoRuntime", lambda bundle, precision: ("openvino", precision))
+        monkeypatch.setattr(openvino_runtime, "is_installed", lambda: True)
+        assert choose_runtime(bundle, "cpu", "fp32") == ("openvino", "fp32")
+        assert isinstance(choose_runtime(bundle, "cpu", "fp32", runtime="torch"), TorchRuntime)
+        monkeypatch.setattr(openvino_runtime, "is_installed", lambda: False)
+        assert isinstance(choose_runtime(bundle, "cpu", "fp32"), TorchRuntime)
+        with pytest.raises(UsageError):
+            choose_runtime(bundle, "cpu", "fp32", runtime="openvino")
+
+    def test_openvino_that_fails_gives_way(
+        self, bundle: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fails(bundle: Any, precision: str) -> Runtime:
+            raise RuntimeError("unknown operator")
+
+        monkeypatch.setattr(openvino_runtime, "OpenVinoRuntime", fails)
+        monkeypatch.setattr(openvino_runtime, "is_installed", lambda: True)
+        assert isinstance(choose_runtime(bundle, "cpu", "fp32"), TorchRuntime)
+        assert "unknown operator" in caplog.text
+        with pytest.raises(UsageError):
+            choose_runtime(bundle, "cpu", "fp32", runtime="openvino")
+
+    def test_unknown(self, bundle: Any) -> None:
+        with pytest.raises(UsageError):
+            choose_runtime(bundle, runtime="onnx")
+
+    def test_hardware_answers(self) -> None:
+        """The questions put to torch exist: private ones may go, and then the answer is fp32."""
+        hardware = torch_runtime.TorchHardware()
+        assert len(hardware.cuda_devices()) == torch.cuda.device_count()
+        assert hardware.cpu_has_bf16() in (True, False)
+        assert hardware.has_mps() in (True, False)
