@@ -25,6 +25,7 @@
     │   ├── BundleNotFound
     │   ├── BundleDamaged       a hash that is wrong, keys that are missing
     │   └── DeviceUnavailable
+    ├── WriteFailed             a full disk, a folder that cannot be written
     └── Interrupted             Ctrl-C, after what was finished has been kept
 
 Foreign errors are translated where they enter the house and chained with ``from``. This module is a leaf.
@@ -158,6 +159,10 @@ class DeviceUnavailable(ModelError):
     """The device that was asked for is not here."""
 
     exit_code = 2
+
+
+class WriteFailed(Her2BridgeError):
+    """A file could not be written; what was there before is there still."""
 
 
 class Interrupted(Her2BridgeError):
