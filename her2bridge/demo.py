@@ -16,7 +16,7 @@ from her2bridge.qupath.via_files.create import NewImage, create_project
 from her2bridge.records import IntArray, TileClass, TileCounts
 from her2bridge.scoring.rule import resection_score
 from her2bridge.synth.layout import SlideTruth
-from her2bridge.synth.slide import write_slide
+from her2bridge.synth.slide import level_sizes, write_slide
 
 SIZE = (12_288, 8_192)
 MPP = 0.25
@@ -92,6 +92,7 @@ def make_demo(folder: Path, *, size: tuple[int, int] = SIZE, seed: int = SEED, w
             mpp=truth.mpp,
             annotations=_annotations(truth),
             metadata={"Specimen": "resection"},
+            levels=level_sizes(truth.width, truth.height),
         )
         create_project(project.parent, [image])
     return Demo(project, slide, truth)

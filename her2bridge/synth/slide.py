@@ -35,6 +35,7 @@ PATCH_UM = 400.0
 """About how wide a patch is: a tumour does not grow alike over millimetres."""
 _FEATHER_UM = 5.0
 _TILE = 256
+_REDUCED = (1, 4, 16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +206,7 @@ def _write_pyramid(path: Path, pixels: npt.NDArray[np.uint8], mpp: float, qualit
     }
     with tifffile.TiffWriter(path, bigtiff=pixels.size > 3_000_000_000) as writer:
         level: npt.NDArray[np.uint8] = pixels
-        for reduced in (1, 4, 16):
+        for reduced in _REDUCED:
             if reduced > 1:
                 level = _quarter(level)
             writer.write(
@@ -216,6 +217,14 @@ def _write_pyramid(path: Path, pixels: npt.NDArray[np.uint8], mpp: float, qualit
                 software="her2bridge synthetic slide",
                 **options,
             )
+
+
+def level_sizes(width: int, height: int) -> list[tuple[int, int]]:
+    """Width and height of each level of a slide of this size, the full one first."""
+    sizes = [(width, height)]
+    for _ in _REDUCED[1:]:
+        sizes.append((sizes[-1][0] // 4, sizes[-1][1] // 4))
+    return sizes
 
 
 def _quarter(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from her2bridge.qupath.via_files.java_nodes import (
     StreamError,
     Text,
 )
-from her2bridge.qupath.via_files.java_runs import Run
+from her2bridge.qupath.via_files.java_runs import MAX_ROWS, Run
 from her2bridge.records import IntArray
 
 
@@ -34,18 +34,29 @@ class _Comparison:
         """Item by item; a run counts as the objects it stands for."""
         left, right = _Cursor(ours), _Cursor(theirs)
         while not left.is_done and not right.is_done:
-            one, other = left.item, right.item
-            if isinstance(one, Run) and isinstance(other, Run) and _alike(one, other):
-                count = min(len(one) - left.row, len(other) - right.row)
-                self._runs(one.select(left.rows(count)), other.select(right.rows(count)))
-                left.step(count)
-                right.step(count)
+            count = self._in_columns(left, right)
+            if count:
+                self._runs(left.rows(count), right.rows(count))
             else:
                 self.nodes(left.single(), right.single())
-                left.step(1)
-                right.step(1)
+            left.step(count or 1)
+            right.step(count or 1)
         if not (left.is_done and right.is_done):
             raise StreamError("lists of different length")
+
+    def is_one_to_one(self) -> bool:
+        """Whether no two nodes of ours were found to be the same one of theirs."""
+        pairs = self._pairs[self._pairs >= 0]
+        return len(np.unique(pairs)) == len(pairs)
+
+    def _in_columns(self, left: _Cursor, right: _Cursor) -> int:
+        """How many objects both stand before that can be compared as runs."""
+        one, other = left.item, right.item
+        if not (isinstance(one, Run) and isinstance(other, Run) and _alike(one, other)):
+            return 0
+        count = min(len(one) - left.row, len(other) - right.row, MAX_ROWS)
+        edited = left.rows(count).touched(self._edited)
+        return int(edited.argmax()) if edited.any() else count
 
     def nodes(self, one: Node, other: Node) -> None:
         """Two nodes; raises where they differ."""
@@ -101,9 +112,13 @@ class _Comparison:
         if one.without_references() != other.without_references():
             raise StreamError("objects of a run differ")
         own = np.arange(one.form.handles)
-        self._pairs[one.keys[:, None] + own] = other.keys[:, None] + own
+        keys, its_keys = one.keys[:, None] + own, other.keys[:, None] + own
+        if ((self._pairs[keys] >= 0) & (self._pairs[keys] != its_keys)).any():
+            raise StreamError("a reference leads to a part of another object")
+        self._pairs[keys] = its_keys
         for mine, yours in zip(one.form.references, other.form.references, strict=True):
             left, right = one.referred(mine), other.referred(yours)
+            # only pairs that have not been seen: most lead to the same few classes and names
             open_ones = np.unique(np.stack([left, right])[:, self._pairs[left] < 0], axis=1)
             for key, its in open_ones.T.tolist():
                 self.nodes(one.resolve(key), other.resolve(its))
@@ -123,17 +138,16 @@ class _Cursor:
 
     def _next(self) -> None:
         self.row = 0
-        try:
-            self.item = next(self._items)
-        except StopIteration:
-            self.is_done = True
-        else:
-            if isinstance(self.item, Run) and not len(self.item):
-                self._next()
+        for item in self._items:
+            if not isinstance(item, Run) or len(item):
+                self.item = item
+                return
+        self.is_done = True
 
-    def rows(self, count: int) -> IntArray:
+    def rows(self, count: int) -> Run:
         """The next rows of the run it is at."""
-        return np.arange(self.row, self.row + count)
+        assert isinstance(self.item, Run)
+        return self.item.select(np.arange(self.row, self.row + count))
 
     def single(self) -> Node:
         """What it is at, a run's object taken apart."""
@@ -170,4 +184,10 @@ def assert_equal(
     Raises:
         StreamError: they differ; says in what.
     """
-    _Comparison(keys, edited or {}).lists(ours, theirs)
+    comparison = _Comparison(keys, edited or {})
+    try:
+        comparison.lists(ours, theirs)
+    except RecursionError as error:
+        raise StreamError("what is to be compared is nested too deeply") from error
+    if not comparison.is_one_to_one():
+        raise StreamError("what stands apart in one is shared in the other")

@@ -40,7 +40,10 @@ from her2bridge.qupath.via_files.java_nodes import (
 from her2bridge.qupath.via_files.java_runs import Run, RunFinder
 
 _U16, _U32, _U64 = (struct.Struct(f">{code}").unpack_from for code in "HIQ")
-_MAX_DEPTH = 400
+_MAX_DEPTH = 150
+"""Of objects, arrays and classes within each other; what is read must also be written and compared, at five calls of
+Python a level. Java's own stack ends between 500 and 1,000 levels."""
+
 _FOREIGN = (struct.error, IndexError, UnicodeDecodeError, RecursionError)
 
 
@@ -167,6 +170,7 @@ class Reader:
         if tag == CLASS_DESC:
             return self._new_class_desc()
         if tag == PROXY_DESC:
+            self._enter()
             desc = ClassDesc(self.key, "", b"")
             self._keep(desc)
             self.at += 5
@@ -174,10 +178,12 @@ class Reader:
             desc.annotation = self._annotation()
             desc.parent = self._class_desc()
             desc.flags = SERIALIZABLE
+            self._depth -= 1
             return desc
         raise StreamError(f"no class where one must be, at byte {at}")
 
     def _new_class_desc(self) -> ClassDesc:
+        self._enter()
         name = self._bytes(self.at + 3, _U16(self.data, self.at + 1)[0])
         desc = ClassDesc(self.key, name.decode("utf-8"), self._bytes(self.at, 8))
         self._keep(desc)
@@ -192,12 +198,16 @@ class Reader:
             desc.fields.append((code, field, self.content() if code in "L[" else None))
         desc.annotation = self._annotation()
         desc.parent = self._class_desc()
+        self._depth -= 1
         return desc
 
-    def _object(self) -> Object:
+    def _enter(self) -> None:
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise StreamError(f"objects are nested too deeply at byte {self.at}")
+
+    def _object(self) -> Object:
+        self._enter()
         self.at += 1
         item = Object(0, self._desc())
         item.key = self.key
@@ -215,6 +225,7 @@ class Reader:
         return item
 
     def _array(self) -> Array:
+        self._enter()
         self.at += 1
         array = Array(0, self._desc())
         array.key = self.key
@@ -228,6 +239,7 @@ class Reader:
             raise StreamError(f"an array longer than the file at byte {self.at}")
         else:
             array.items = [self.content() for _ in range(count)]
+        self._depth -= 1
         return array
 
     def _annotation(self) -> list[Node]:

@@ -8,172 +8,25 @@ are columns: for each slot, positions in the buffer. A ``Run`` reads as the obje
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from her2bridge.qupath.via_files.java_nodes import BASE_HANDLE, WIDTHS, Array, Keyed, Node, Object, Part, Rows
-from her2bridge.qupath.via_files.java_writer import Tracer, Writer
+from her2bridge.qupath.via_files.java_forms import Bytes, Form, Slot, form_of
+from her2bridge.qupath.via_files.java_nodes import BASE_HANDLE, Keyed, Object, Rows, StreamError
+from her2bridge.qupath.via_files.java_writer import Writer
 from her2bridge.records import IntArray
 
 if TYPE_CHECKING:
     from her2bridge.qupath.via_files.java_reader import Reader
 
-Bytes = npt.NDArray[np.uint8]
-
 _MIN_ROWS = 4
+MAX_ROWS = 16_384  # that are handled at once
 _MAX_BYTES = 20_000  # larger objects are too few to matter
-_MAX_MISSES = 200
+_MAX_PAUSE = 256
 _MAX_FORMS = 4  # of one class
-
-
-@dataclass(frozen=True, eq=False)
-class Slot:
-    """A value in an object of some form.
-
-    Attributes:
-        kind: ``reference``, ``class`` (a reference to a class), ``primitives``, ``block``, ``text`` or ``array``.
-        node: whose value it is in the form's model: what is referred to, a ``Part``, ``Block``, ``Text`` or ``Array``.
-        segment: after how many values of varying length it stands.
-        offset: bytes from the segment's start.
-        width: bytes; of the model, where lengths vary.
-    """
-
-    kind: str
-    node: Node | Part
-    segment: int
-    offset: int
-    width: int
-
-
-@dataclass(frozen=True, eq=False)
-class Form:
-    """The structure of an object.
-
-    Attributes:
-        model: the object it was made from.
-        handles: how many handles such an object takes.
-        slots: its values, in order.
-        head: its first six bytes.
-    """
-
-    model: Object
-    handles: int
-    slots: tuple[Slot, ...]
-    head: bytes
-    patterns: tuple[tuple[re.Pattern[bytes], int, int, int], ...]
-    _fixed: tuple[Bytes, IntArray]
-
-    @property
-    def references(self) -> list[Slot]:
-        """The slots that hold handles."""
-        return [slot for slot in self.slots if slot.kind in ("reference", "class")]
-
-    def slot_of(self, node: Node | Part) -> Slot | None:
-        """The one slot of a node of the model; None where it has none, or several."""
-        found = [slot for slot in self.slots if slot.node is node and slot.kind != "class"]
-        return found[0] if len(found) == 1 else None
-
-    def match(self, data: bytes, buffer: Bytes, at: int) -> tuple[IntArray, int]:
-        """Segment starts, int64 [m, s], of the objects of this form in a row from ``at`` on, and their end."""
-        if self.patterns[0][0].match(data, at) is None:
-            return np.empty((0, len(self.patterns)), dtype=np.int64), at
-        quick = self._match_fixed(buffer, at)
-        lengths = np.cumsum([0, *(length + size for _, length, _, size in self._sized())])
-        starts = at + int(lengths[-1]) * np.arange(quick, dtype=np.int64)
-        at += quick * int(lengths[-1])
-        more = []
-        while (row := self._match_one(data, at)) is not None:
-            segments, at = row
-            more.append(segments)
-        found = starts[:, None] + lengths[:-1][None, :]
-        if more:
-            found = np.concatenate([found, np.array(more, dtype=np.int64)])
-        return found, at
-
-    def _sized(self) -> Iterator[tuple[re.Pattern[bytes], int, int, int]]:
-        """Patterns with the model's bytes after each: its length field and data."""
-        varying = [slot for slot in self.slots if slot.kind in ("text", "array")]
-        for index, (pattern, length, field, width) in enumerate(self.patterns):
-            yield pattern, length, field, field + varying[index].width if width else 0
-
-    def _match_fixed(self, buffer: Bytes, at: int) -> int:
-        """How many objects from ``at`` on equal the model in structure and in all lengths."""
-        literal, places = self._fixed
-        size, count, step = len(literal), 0, 64
-        while True:
-            rows = min(step, (len(buffer) - at) // size)
-            if rows <= 0:
-                return count
-            block = buffer[at : at + rows * size].reshape(rows, size)[:, places]
-            same = (block == literal[places]).all(axis=1)
-            if not same.all():
-                return count + int(same.argmin())
-            count, at, step = count + rows, at + rows * size, min(4 * step, 16_384)
-
-    def _match_one(self, data: bytes, at: int) -> tuple[list[int], int] | None:
-        segments = []
-        for pattern, length, field, width in self.patterns:
-            if pattern.match(data, at) is None:
-                return None
-            segments.append(at)
-            at += length
-            if width:
-                if at + field > len(data):
-                    return None
-                at += field + int.from_bytes(data[at : at + field], "big") * width
-        return (segments, at) if at <= len(data) else None
-
-
-def form_of(model: Object, first_key: int) -> tuple[Form, bytes]:
-    """The form of an object, and the object's bytes.
-
-    Args:
-        model: with keys from ``first_key`` on for all that it defines itself; smaller keys count as written before.
-        first_key: see there.
-    """
-    tracer = Tracer(first_key)
-    tracer.node(model)
-    raw = bytes(tracer.out)
-    slots: list[Slot] = []
-    patterns = []
-    is_value = np.zeros(len(raw), dtype=bool)
-    start = 0
-    pattern: list[bytes] = []
-    done = 0
-
-    def literal(to: int) -> None:
-        nonlocal done
-        pattern.append(re.escape(raw[done:to]))
-        done = to
-
-    for kind, node, at, width in tracer.slots:
-        field, unit = {"text": (2, 1), "array": (4, _unit(node))}.get(kind, (0, 0))
-        if unit:
-            literal(at - field)
-            patterns.append((re.compile(b"".join(pattern), re.DOTALL), at - field - start, field, unit))
-            slots.append(Slot(kind, node, len(patterns), -1, width))
-            pattern, start, done = [], at + width, at + width
-            is_value[at : at + width] = True
-            continue
-        slots.append(Slot(kind, node, len(patterns), at - start, width))
-        if kind != "class":
-            literal(at)
-            pattern.append(b".{%d}" % width)
-            done = at + width
-            is_value[at : at + width] = True
-    literal(len(raw))
-    patterns.append((re.compile(b"".join(pattern), re.DOTALL), len(raw) - start, 0, 0))
-    fixed = (np.frombuffer(raw, dtype=np.uint8), np.flatnonzero(~is_value).astype(np.int64))
-    return Form(model, tracer.taken, tuple(slots), raw[:6], tuple(patterns), fixed), raw
-
-
-def _unit(node: Node | Part) -> int:
-    return WIDTHS[node.desc.name[1]] if isinstance(node, Array) else 1
 
 
 class Run(Rows):
@@ -198,6 +51,28 @@ class Run(Rows):
         self._nodes = nodes
         self._buffer: Bytes = np.frombuffer(data, dtype=np.uint8)
 
+    @classmethod
+    def of_equals(cls, form: Form, data: bytes, count: int, nodes: list[Keyed | Run], *, register: bool = False) -> Run:
+        """A run of ``count`` objects of the lengths of the form's model.
+
+        Args:
+            nodes: of the graph.
+            register: take keys for the objects, after those that the graph has.
+        """
+        step = form.lengths[-1]
+        starts = int(step) * np.arange(count, dtype=np.int64)
+        segments = starts[:, None] + form.lengths[:-1][None, :]
+        keys = len(nodes) + form.handles * np.arange(count, dtype=np.int64)
+        run = cls(form, data, segments, starts + int(step), keys, nodes)
+        if register:
+            nodes.extend([run] * (form.handles * count))
+        return run
+
+    @staticmethod
+    def handles_of(keys: IntArray) -> bytes:
+        """Keys as they stand in a buffer, four bytes each."""
+        return (keys + BASE_HANDLE).astype(">u4").tobytes()
+
     def __len__(self) -> int:
         return len(self.keys)
 
@@ -214,7 +89,10 @@ class Run(Rows):
         if not isinstance(known, Run):
             assert isinstance(known, Object)
             return known
-        found = Reader(self.data, self._nodes, int(self.segments[row, 0]), key=key, find_runs=False).content()
+        try:
+            found = Reader(self.data, self._nodes, int(self.segments[row, 0]), key=key, find_runs=False).content()
+        except RecursionError as error:
+            raise StreamError("too many rows of objects refer to each other") from error
         assert isinstance(found, Object)
         return found
 
@@ -260,36 +138,52 @@ class Run(Rows):
         """The objects' bytes with zero in place of every handle."""
         return self._renumbered(self.form.references, np.zeros((len(self.form.references), len(self)), np.int64))
 
-    def is_sound(self) -> bool:
-        """Whether every reference refers to something before it."""
-        limits = self.keys + self.form.handles
-        slots = self.form.references
-        return all(bool(((keys := self.referred(slot)) >= 0).all() and (keys < limits).all()) for slot in slots)
+    def sound(self, first_key: int) -> int:
+        """How many objects at its head refer only to what has a key below this one, or to parts of themselves."""
+        is_sound = np.ones(len(self), dtype=bool)
+        for slot in self.form.references:
+            target = self.referred(slot)
+            is_own = (target >= self.keys) & (target < self.keys + slot.given)
+            is_sound &= ((target >= 0) & (target < first_key)) | is_own
+        return _leading(is_sound)
+
+    def touched(self, edited: Mapping[int, Keyed]) -> npt.NDArray[np.bool_]:
+        """Whether an object, or anything it defines, is among these, bool [m]."""
+        keys = np.array([*sorted(edited), np.iinfo(np.int64).max], dtype=np.int64)
+        return np.asarray(keys[np.searchsorted(keys, self.keys)] < self.keys + self.form.handles)
 
     def write(self, writer: Writer) -> None:
         """See ``Rows``; references are renumbered in columns.
 
-        An object that refers to something which has not been written (its definition stood in an object that is gone)
-        is taken apart and written for itself.
+        An object is taken apart and written for itself if it is edited, if it refers to something that has not been
+        written (its definition stood in an object that is gone), or if part of it has been (something that comes
+        before it now refers to that part).
         """
-        slots = self.form.references
-        targets = np.stack([self.referred(slot) for slot in slots]) if slots else np.empty((0, len(self)), np.int64)
-        is_edited = np.isin(self.keys, np.fromiter(writer.edited, dtype=np.int64, count=len(writer.edited)))
-        start = 0
+        is_edited = self.touched(writer.edited)
+        start, step = 0, _MIN_ROWS
         while start < len(self):
-            own = self.keys[start:, None] + np.arange(self.form.handles)
-            writer.handles[own] = writer.taken + np.arange(own.size).reshape(own.shape)
-            halts = is_edited[start:] | (writer.handles[targets[:, start:]] < 0).any(axis=0)
-            good = int(halts.argmax()) if halts.any() else len(halts)
-            writer.handles[own[good:]] = -1
-            if good:
-                writer.taken += good * self.form.handles
-                rows = np.arange(start, start + good)
-                writer.out += self.select(rows)._renumbered(slots, writer.handles[targets[:, rows]])
+            rows = np.arange(start, min(start + step, len(self)))
+            good = 0 if is_edited[start] else self.select(rows[: _leading(~is_edited[rows])])._write_head(writer)
             start += good
-            if start < len(self) and halts[good]:
+            step = min(4 * step, MAX_ROWS)
+            if good < len(rows):
                 writer.node(self.object(start))
-                start += 1
+                start, step = start + 1, _MIN_ROWS
+
+    def _write_head(self, writer: Writer) -> int:
+        """Write objects up to the first that must be taken apart; how many those are."""
+        own = self.keys[:, None] + np.arange(self.form.handles)
+        count = _leading((writer.handles[own] < 0).all(axis=1))
+        own = own[:count]
+        writer.handles[own] = writer.taken + np.arange(own.size).reshape(own.shape)
+        slots = self.form.references
+        targets = np.array([self.referred(slot)[:count] for slot in slots], dtype=np.int64).reshape(len(slots), count)
+        good = _leading(np.all(writer.handles[targets] >= 0, axis=0))
+        writer.handles[own[good:]] = -1
+        if good:
+            writer.taken += good * self.form.handles
+            writer.out += self.select(np.arange(good))._renumbered(slots, writer.handles[targets[:, :good]])
+        return good
 
     def _renumbered(self, slots: list[Slot], handles: IntArray) -> bytes:
         """The objects' bytes with other handles, int64 [slots, m], in their references."""
@@ -306,43 +200,69 @@ class Run(Rows):
         return out.tobytes()
 
 
+def _leading(flags: npt.NDArray[np.bool_]) -> int:
+    """How many stand before the first that is not set."""
+    return len(flags) if flags.all() else int(flags.argmin())
+
+
 class RunFinder:
-    """Learns forms from objects that were read, and finds their like ahead of a reader."""
+    """Learns forms from objects that were read, and finds their like ahead of a reader.
+
+    Learning gets rarer while it does not pay.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._buffer: Bytes = np.frombuffer(reader.data, dtype=np.uint8)
         self._forms: dict[bytes, list[Form]] = {}
-        self._misses = 0
+        self._pause = 0  # objects that are not learned from
+        self._next_pause = 0
 
     def match(self, head: bytes) -> Run | None:
         """The run that begins where the reader is, which then stands behind it; None where none does."""
         reader = self._reader
         for form in self._forms.get(head, ()):
-            segments, end = form.match(reader.data, self._buffer, reader.at)
-            count = len(segments)
-            if count < _MIN_ROWS:
-                continue
-            keys = reader.key + form.handles * np.arange(count, dtype=np.int64)
-            ends = np.append(segments[1:, 0], end)
-            run = Run(form, reader.data, segments, ends, keys, reader.nodes)
-            if not run.is_sound():
-                return None
-            reader.at = end
-            reader.nodes.extend([run] * (form.handles * count))
-            reader.key += form.handles * count
-            return run
+            run = self._run(form)
+            if run is not None:
+                self._pause = self._next_pause = 0
+                reader.at = int(run.ends[-1])
+                reader.nodes.extend([run] * (form.handles * len(run)))
+                reader.key += form.handles * len(run)
+                return run
         return None
+
+    def _run(self, form: Form) -> Run | None:
+        """All sound objects of a form from the reader's place on; in growing steps, to stop soon where few are."""
+        reader, at, step = self._reader, self._reader.at, _MIN_ROWS
+        segments, ends, count = [], [], 0
+        while True:
+            found, end = form.match(reader.data, self._buffer, at, step)
+            keys = reader.key + form.handles * np.arange(count, count + len(found), dtype=np.int64)
+            part = Run(form, reader.data, found, np.append(found[1:, 0], end), keys, reader.nodes)
+            sound = part.sound(reader.key)
+            segments.append(found[:sound])
+            ends.append(part.ends[:sound])
+            count += sound
+            if sound < step:
+                break
+            at, step = end, min(4 * step, MAX_ROWS)
+        if count < _MIN_ROWS:
+            return None
+        keys = reader.key + form.handles * np.arange(count, dtype=np.int64)
+        return Run(form, reader.data, np.concatenate(segments), np.concatenate(ends), keys, reader.nodes)
 
     def learn(self, model: Object, start: int, end: int, first_key: int) -> None:
         """Make a form of an object that the reader has read from ``start`` to ``end``."""
-        if end - start > _MAX_BYTES or self._misses > _MAX_MISSES:
+        reader = self._reader
+        if self._pause:
+            self._pause -= 1
             return
+        if end - start > _MAX_BYTES or any(isinstance(node, Run) for node in reader.nodes[first_key : reader.key]):
+            return
+        self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause + 1, _MAX_PAUSE)
         form, raw = form_of(model, first_key)
-        if raw != self._reader.data[start:end]:
+        if raw != reader.data[start:end]:
             return
         forms = self._forms.setdefault(form.head, [])
         forms.insert(0, form)
         del forms[_MAX_FORMS:]
-        segments, _ = form.match(self._reader.data, self._buffer, end)
-        self._misses += len(segments) < _MIN_ROWS

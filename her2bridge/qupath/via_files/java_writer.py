@@ -37,6 +37,7 @@ from her2bridge.qupath.via_files.java_nodes import (
     Object,
     Part,
     Rows,
+    StreamError,
     Text,
 )
 
@@ -60,10 +61,17 @@ class Writer:
         self.edited = edited or {}
 
     def stream(self, items: Iterable[Node]) -> bytes:
-        """A whole stream."""
+        """A whole stream.
+
+        Raises:
+            StreamError: it would be nested too deeply (content may move into others when objects are left out).
+        """
         self.out += MAGIC
-        for item in items:
-            self.node(item)
+        try:
+            for item in items:
+                self.node(item)
+        except RecursionError as error:
+            raise StreamError("what is to be written is nested too deeply") from error
         return bytes(self.out)
 
     def node(self, node: Node, kind: str = "reference") -> None:
@@ -108,17 +116,17 @@ class Writer:
             self._class_desc(node)
         elif isinstance(node, Enum):
             out.append(ENUM)
-            self.node(node.desc, "class")
+            self.node(node.desc, "fixed")
             self._assign(node.key)
-            self.node(node.constant)
+            self.node(node.constant, "fixed")
         elif isinstance(node, ClassObject):
             out.append(CLASS)
-            self.node(node.desc, "class")
+            self.node(node.desc, "fixed")
             self._assign(node.key)
 
     def _object(self, node: Object) -> None:
         self.out.append(OBJECT)
-        self.node(node.desc, "class")
+        self.node(node.desc, "fixed")
         self._assign(node.key)
         for part in node.parts:
             if part.primitives:
@@ -130,7 +138,7 @@ class Writer:
 
     def _array(self, node: Array) -> None:
         self.out.append(ARRAY)
-        self.node(node.desc, "class")
+        self.node(node.desc, "fixed")
         self._assign(node.key)
         if node.items is None:
             self.out += _U32(node.length)
@@ -158,7 +166,7 @@ class Writer:
                 if code in "L[":
                     self.node(signature)
         self._annotation(node.annotation)
-        self.node(node.parent, "class")
+        self.node(node.parent, "fixed")
 
     def _annotation(self, items: Iterable[Node]) -> None:
         for item in items:
@@ -172,12 +180,12 @@ class Tracer(Writer):
     Keys below ``first_key`` count as written before and keep their numbers.
 
     Attributes:
-        slots: (kind, node, first byte, width) of each value.
+        slots: (kind, node, first byte, width, handles given before) of each value.
     """
 
     def __init__(self, first_key: int) -> None:
         super().__init__(0)
-        self.slots: list[tuple[str, Node | Part, int, int]] = []
+        self.slots: list[tuple[str, Node | Part, int, int, int]] = []
         self._first_key = first_key
         self._own: dict[int, int] = {}
 
@@ -189,5 +197,5 @@ class Tracer(Writer):
         self.taken += 1
 
     def _value(self, kind: str, node: Node | Part, data: bytes) -> None:
-        self.slots.append((kind, node, len(self.out), len(data)))
+        self.slots.append((kind, node, len(self.out), len(data), self.taken))
         self.out += data

@@ -29,6 +29,14 @@ KINDS = {
 DETECTIONS = frozenset({"detection", "tile", "cell"})
 OBJECT_ID = "Object ID"
 _DESCRIPTION = "ANNOTATION_DESCRIPTION"
+_WRAPPERS = {
+    "java.util.Arrays$ArrayList": "a",
+    "java.util.Collections$UnmodifiableList": "list",
+    "java.util.Collections$UnmodifiableRandomAccessList": "list",
+}
+"""Java lists that hold another one, and the field that holds it."""
+_MAX_WRAPPERS = 10  # of a list; a damaged one may hold itself
+_MAX_NAMES = 50  # of a PathClass; likewise
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,17 +140,19 @@ def numbers(values: Node | bytes) -> np.ndarray[tuple[int], np.dtype[np.floating
 
 def list_items(node: Node | bytes) -> Sequence[Node]:
     """The items of a Java list, of the kinds that QuPath writes."""
+    for _ in range(_MAX_WRAPPERS):
+        wrapped = _WRAPPERS.get(node.name) if isinstance(node, Object) else None
+        if wrapped is None or not isinstance(node, Object):
+            break
+        node = node.field(wrapped)
     if isinstance(node, Array):
         return node.items or ()
     if not isinstance(node, Object):
         raise StreamError("a list of an unknown kind")
     short = node.name.rpartition(".")[2]
     if short in ("ArrayList", "CollSer"):
-        return [item for item in _annotation(node) if not isinstance(item, Block)]
-    if short == "Arrays$ArrayList":
-        return list_items(node.field("a"))
-    if short in ("Collections$UnmodifiableList", "Collections$UnmodifiableRandomAccessList"):
-        return list_items(node.field("list"))
+        items = (item for item in _annotation(node) if not isinstance(item, Block))
+        return [one for item in items for one in (item.objects() if isinstance(item, Run) else (item,))]
     if short == "Collections$EmptyList":
         return ()
     if short == "Collections$SingletonList":
@@ -152,16 +162,21 @@ def list_items(node: Node | bytes) -> Sequence[Node]:
 
 
 def class_ref(node: Node) -> PathClassRef | None:
-    """A PathClass."""
+    """A PathClass; None for none, and for the nameless one that QuPath shows as unclassified."""
     if node is None:
         return None
     if not isinstance(node, Object):
         raise StreamError("a PathClass of an unknown layout")
     names: list[str] = []
     level: Node | bytes = node
-    while isinstance(level, Object) and len(names) < 50:
-        names.append(str(level.field("name")))
+    for _ in range(_MAX_NAMES):
+        name = level.field("name") if isinstance(level, Object) else None
+        if name is None or not isinstance(level, Object):
+            break
+        names.append(str(name))
         level = level.field("parentClass")
+    if not names:
+        return None
     colour = node.field("colorRGB")
     return PathClassRef(tuple(reversed(names)), None if isinstance(colour, bytes) else rgb_of(colour))
 
@@ -247,7 +262,9 @@ def _measurement(node: Node) -> tuple[str, float]:
     value = node.field("value") if isinstance(node, Object) else None
     if not isinstance(node, Object) or not isinstance(value, bytes):
         raise StreamError("a measurement of an unknown layout")
-    form = {4: ">f", 8: ">d"}[len(value)]
+    form = {4: ">f", 8: ">d"}.get(len(value))
+    if form is None:
+        raise StreamError("a measurement that is no float")
     return str(node.field("name")), float(struct.unpack(form, value)[0])
 
 

@@ -1,7 +1,7 @@
 """QuPath's ROIs as they stand in a data file (serialization proxies) to and from geometry.
 
 Geometry is what QuPath makes of a ROI when it asks whether something lies inside: vertices on a grid of 0.01 px
-(``GeometryTools``), ellipses as polygons of 100 corners.
+(``GeometryTools``; JTS rounds halves up), ellipses as polygons of 100 corners, lines that cross themselves filled.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shapely
 from shapely.geometry import LineString, MultiPoint, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from her2bridge.qupath.via_files.java_nodes import WIDTHS, Array, ClassDesc, Object, StreamError
+from her2bridge.qupath.via_files.java_nodes import WIDTHS, Array, ClassDesc, Node, Object, StreamError
 from her2bridge.records import FloatArray
 
 _PACKAGE = "qupath.lib.roi."
@@ -38,74 +38,104 @@ def read_roi(node: Object) -> Roi:
     """A ROI from its proxy.
 
     Raises:
-        StreamError: of a kind that we do not know.
+        StreamError: of a kind or layout that we do not know.
     """
+    try:
+        return _roi(node)
+    except shapely.errors.ShapelyError as error:
+        raise StreamError(f"a ROI without a geometry: {node.name}") from error
+
+
+def _roi(node: Object) -> Roi:
     kind = node.name.removeprefix(_PACKAGE).partition("$")[0]
     plane = (_number(node, "c"), _number(node, "z"), _number(node, "t"))
     if kind in ("RectangleROI", "EllipseROI", "LineROI"):
         x0, y0, x1, y1 = (_double(node, name) for name in ("x", "y", "x2", "y2"))
         if kind == "LineROI":
-            return Roi(LineString([(x0, y0), (x1, y1)]), plane)
+            return Roi(LineString(_rounded(np.array([(x0, y0), (x1, y1)]))), plane)
         if kind == "RectangleROI":
-            return Roi(_rounded(Polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])), plane)
+            return Roi(Polygon(_rounded(np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]))), plane)
         return Roi(_ellipse(x0, y0, x1, y1), plane, is_ellipse=True)
     if kind in ("PolygonROI", "PointsROI", "PolylineROI"):
-        points = np.column_stack([_floats(node, "x"), _floats(node, "y")])
+        points = _rounded(_points(node.field("x"), node.field("y")))
         if kind == "PolygonROI":
-            return Roi(_rounded(Polygon(points)) if len(points) >= 3 else Polygon(), plane)
+            return Roi(_filled(points), plane)
         if kind == "PolylineROI":
-            return Roi(LineString(points), plane)
+            return Roi(LineString(points) if len(points) >= 2 else LineString(), plane)
         return Roi(Point(points[0]) if len(points) == 1 else MultiPoint(points), plane)
     if kind == "GeometryROI":
         wkb = node.field("wkb")
         if not isinstance(wkb, Array):
             raise StreamError("a geometry without content")
-        return Roi(_from_wkb(wkb.raw), plane)
+        return Roi(shapely.from_wkb(wkb.raw), plane)
     if kind == "AreaROI":
         return Roi(_area(node), plane)
     raise StreamError(f"a ROI of an unknown kind: {node.name}")
 
 
 def box_of(desc: ClassDesc) -> tuple[int, int, int, int]:
-    """Where x, y, x2, y2 stand among the primitives of a rectangle's class, in bytes."""
+    """Where x, y, x2, y2 stand among the primitives of a rectangle's class, in bytes.
+
+    Raises:
+        StreamError: the class has no such doubles.
+    """
     places, at = {}, 0
     for code, name, _ in desc.fields:
-        places[name] = at
+        if code == "D":
+            places[name] = at
         at += WIDTHS.get(code, 0)
+    if not {b"x", b"y", b"x2", b"y2"} <= set(places):
+        raise StreamError(f"a rectangle without corners: {desc.name}")
     return places[b"x"], places[b"y"], places[b"x2"], places[b"y2"]
-
-
-def _from_wkb(raw: bytes) -> BaseGeometry:
-    try:
-        return shapely.from_wkb(raw)
-    except shapely.errors.ShapelyError as error:
-        raise StreamError("a geometry that is not WKB") from error
 
 
 def _area(node: Object) -> BaseGeometry:
     """Rings that cut each other out, as ``java.awt.geom.Area`` has them."""
     x, y = node.field("x"), node.field("y")
-    if not isinstance(x, Array) or not isinstance(y, Array):
+    if not isinstance(x, Array) or not isinstance(y, Array) or x.length != y.length:
         raise StreamError("an area without content")
     area: BaseGeometry = Polygon()
     for xs, ys in zip(x.items or (), y.items or (), strict=True):
-        if not isinstance(xs, Array) or not isinstance(ys, Array):
+        if isinstance(xs, bytes) or isinstance(ys, bytes):
             raise StreamError("an area without coordinates")
-        ring = np.column_stack([_as_floats(xs), _as_floats(ys)])
-        if len(ring) >= 3:
-            area = shapely.symmetric_difference(area, shapely.make_valid(_rounded(Polygon(ring))))
+        area = shapely.symmetric_difference(area, _filled(_rounded(_points(xs, ys))))
     return area
 
 
+def _filled(points: FloatArray) -> BaseGeometry:
+    """All that a closed line goes round: where it crosses itself, Java's non-zero winding rule."""
+    polygon = Polygon(points) if len(points) >= 3 else Polygon()
+    if polygon.is_valid:
+        return polygon
+    faces = shapely.get_parts(shapely.polygonize([shapely.union_all(polygon.exterior)]))
+    ring = shapely.get_coordinates(polygon.exterior)
+    inner = [face for face in faces if _winding(ring, face.representative_point())]
+    return shapely.union_all(inner) if inner else Polygon()
+
+
+def _winding(ring: FloatArray, point: Point) -> int:
+    """How many times a ring goes round a point."""
+    (x0, y0), (x1, y1) = ring[:-1].T, ring[1:].T
+    side = (x1 - x0) * (point.y - y0) - (point.x - x0) * (y1 - y0)
+    down = (y0 <= point.y) & (y1 > point.y) & (side > 0)
+    up = (y0 > point.y) & (y1 <= point.y) & (side < 0)
+    return int(down.sum()) - int(up.sum())
+
+
 def _ellipse(x0: float, y0: float, x1: float, y1: float) -> BaseGeometry:
-    angles = 2 * math.pi * np.arange(_CORNERS) / _CORNERS
-    x = (x0 + x1) / 2 - (x1 - x0) / 2 * np.cos(angles)
-    y = (y0 + y1) / 2 + (y1 - y0) / 2 * np.sin(angles)
-    return _rounded(Polygon(np.column_stack([x, y])))
+    angles = np.arange(_CORNERS) * (2 * math.pi / _CORNERS)
+    width, height = abs(x1 - x0) / 2, abs(y1 - y0) / 2
+    x = min(x0, x1) + width + width * np.cos(angles)
+    y = min(y0, y1) + height + height * np.sin(angles)
+    return Polygon(_rounded(np.column_stack([x, y])))
 
 
-def _rounded(geometry: BaseGeometry) -> BaseGeometry:
-    return shapely.transform(geometry, lambda points: np.rint(points * 100) / 100)
+def _rounded(points: FloatArray) -> FloatArray:
+    with np.errstate(over="ignore"):
+        rounded = np.floor(points * 100 + 0.5) / 100
+    if not np.isfinite(rounded).all():
+        raise StreamError("a ROI that lies nowhere")
+    return rounded
 
 
 def _number(node: Object, name: str) -> int:
@@ -113,7 +143,10 @@ def _number(node: Object, name: str) -> int:
 
 
 def _double(node: Object, name: str) -> float:
-    return float(struct.unpack(">d", _primitive(node, name))[0])
+    value = _primitive(node, name)
+    if len(value) != 8:
+        raise StreamError(f"{node.name} has no double {name}")
+    return float(struct.unpack(">d", value)[0])
 
 
 def _primitive(node: Object, name: str) -> bytes:
@@ -123,12 +156,9 @@ def _primitive(node: Object, name: str) -> bytes:
     return value
 
 
-def _floats(node: Object, name: str) -> FloatArray:
-    value = node.field(name)
-    if not isinstance(value, Array):
-        raise StreamError(f"{node.name} has no coordinates")
-    return _as_floats(value)
-
-
-def _as_floats(array: Array) -> FloatArray:
-    return np.frombuffer(array.raw, dtype=">f4").astype(np.float64)
+def _points(x: Node | bytes, y: Node | bytes) -> FloatArray:
+    """Coordinates, float64 [n, 2], from two float[]."""
+    columns = [np.frombuffer(a.raw, dtype=">f4") for a in (x, y) if isinstance(a, Array) and a.desc.name == "[F"]
+    if len(columns) != 2 or len(columns[0]) != len(columns[1]):
+        raise StreamError("a ROI without coordinates")
+    return np.column_stack(columns).astype(np.float64)

@@ -1,0 +1,71 @@
+"""Where a project is opened, and by which backend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from her2bridge.errors import BackendUnavailable, ProjectNotFound, UsageError
+from her2bridge.qupath.seam import Project
+from her2bridge.qupath.via_files.backend import FilesProject
+
+BACKENDS = ("auto", "paquo", "files")
+
+_SUFFIX = ".qpproj"
+
+
+def open_project(path: Path | str, backend: str = "auto") -> Project:
+    """Open a QuPath project.
+
+    Args:
+        path: the ``.qpproj`` or the folder that it lies in.
+        backend: ``files`` reads and writes the project's own files; ``paquo`` goes through a QuPath on this machine;
+            ``auto`` takes what works here.
+
+    Raises:
+        ProjectNotFound: there is none.
+        ProjectDamaged: it is not what QuPath writes.
+        BackendUnavailable: the backend cannot run here.
+        UsageError: no backend is called so, or the folder holds several projects.
+    """
+    if backend not in BACKENDS:
+        raise UsageError(
+            f"There is no backend called {backend!r}.", where="--backend", next_step=f"Give {', '.join(BACKENDS)}."
+        )
+    if backend == "paquo":
+        raise BackendUnavailable(
+            "This version of her2bridge does not yet go through paquo.",
+            where="--backend paquo",
+            next_step="Run with --backend files, which needs no QuPath.",
+        )
+    return FilesProject(project_file(path))
+
+
+def project_file(path: Path | str) -> Path:
+    """The project file that a path means.
+
+    Raises:
+        ProjectNotFound: there is none.
+        UsageError: the folder holds several.
+    """
+    path = Path(path).expanduser().absolute()
+    if path.is_file():
+        if path.suffix != _SUFFIX:
+            raise ProjectNotFound(
+                "This is not a QuPath project file.", where=str(path), next_step=f"Name the project's {_SUFFIX} file."
+            )
+        return path
+    usual = path / f"project{_SUFFIX}"
+    found = [usual] if usual.is_file() else sorted(one for one in path.glob(f"*{_SUFFIX}") if one.is_file())
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(
+            f"The folder holds {len(found)} projects.",
+            where=str(path),
+            next_step=f"Name one of them: {', '.join(one.name for one in found)}.",
+        )
+    raise ProjectNotFound(
+        "There is no QuPath project here." if path.is_dir() else "There is no such file or folder.",
+        where=str(path),
+        next_step=f"Name the project's {_SUFFIX} file, or the folder it lies in.",
+    )

@@ -1,0 +1,34 @@
+"""What many tests need: a small synthetic slide and projects over it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from her2bridge.demo import Demo, make_demo
+
+sys.path.insert(0, str(Path(__file__).parent))  # for coordinate_slide.py
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture(scope="session")
+def small_demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """A demo of 3,072 × 2,048 px that nobody writes to."""
+    return make_demo(tmp_path_factory.mktemp("demo"), size=(3072, 2048), seed=3)
+
+
+@pytest.fixture
+def demo(small_demo: Demo, tmp_path: Path) -> Demo:
+    """A copy of it that a test may change; the slide itself is shared."""
+    project = tmp_path / "pro.ject" / "project.qpproj"
+    shutil.copytree(small_demo.project.parent, project.parent)
+    return Demo(project, small_demo.slide, small_demo.truth)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, as bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
