@@ -21,6 +21,7 @@ from her2bridge.synth.slide import level_sizes, write_slide
 SIZE = (12_288, 8_192)
 MPP = 0.25
 SEED = 7
+_OURS = ("slides", "project")
 _COLOURS = {"Tumor": (200, 0, 0), "Ignore*": (180, 180, 180)}  # QuPath's own
 
 
@@ -72,7 +73,7 @@ def make_demo(folder: Path, *, size: tuple[int, int] = SIZE, seed: int = SEED, w
     slide, truth_file = folder / "slides" / "synthetic-her2.tif", folder / "slides" / "truth.json"
     project = folder / "project" / "project.qpproj"
     try:
-        if folder.exists() and any(folder.iterdir()) and not truth_file.is_file():
+        if folder.exists() and any(one.name not in _OURS for one in folder.iterdir()):
             raise _not_ours(folder)
         slide.parent.mkdir(parents=True, exist_ok=True)
         if not (slide.is_file() and truth_file.is_file()):

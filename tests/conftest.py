@@ -32,3 +32,12 @@ def demo(small_demo: Demo, tmp_path: Path) -> Demo:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, as bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def her2_cores() -> Path:
+    """The real cores with their slides, which are too large for this repository; nobody may write there."""
+    folder = Path(__file__).parents[2] / "shared" / "data" / "her2_cores"
+    if not (folder / "images").is_dir():
+        pytest.skip(f"the real cores are not here: {folder}")
+    return folder
