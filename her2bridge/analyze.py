@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from her2bridge import provenance
+import her2bridge.provenance as provenance
 from her2bridge.analysis import ImageToScore, Network, analyse, what_decides
 from her2bridge.events import Emit, ImageScored, RunStarted, counts_by_label, region_rows
 from her2bridge.qupath.classes import path_classes
 from her2bridge.qupath.geojson import write_tiles
 from her2bridge.qupath.regions import ChosenRegions, choose_regions
 from her2bridge.qupath.results import RunStamp, new_tiles, no_tiles, score_metadata
-from her2bridge.qupath.seam import PathObject
+from her2bridge.qupath.seam import NewTiles, PathObject
 from her2bridge.records import Region, SlideScore, SlideSource, Specimen
 from her2bridge.settings import RunSettings
 from her2bridge.version import version
@@ -57,14 +58,7 @@ def analyze_slide(
     tiles = new_tiles(analysis.predictions, rows, path_classes(settings.class_prefix), run_id, below_regions=below)
     if output is not None:
         write_tiles(output, [tiles])
-    stamp = RunStamp(
-        run_id,
-        provenance.now(),
-        version(),
-        provenance.settings_digest(what_decides(network, settings, source.mpp)),
-        provenance.regions_digest(chosen.regions, chosen.exclusions),
-        provenance.tiles_digest(tiles.bounds(), tiles.class_names()),
-    )
+    stamp = _stamp(run_id, what_decides(network, settings, source.mpp), chosen, tiles)
     emit(
         ImageScored(
             image=name,
@@ -82,6 +76,17 @@ def analyze_slide(
         )
     )
     return score
+
+
+def _stamp(run_id: str, decides: Mapping[str, Any], chosen: ChosenRegions, tiles: NewTiles) -> RunStamp:
+    return RunStamp(
+        run_id,
+        provenance.now(),
+        version(),
+        provenance.settings_digest(decides),
+        provenance.regions_digest(chosen.regions, chosen.exclusions),
+        provenance.tiles_digest(tiles.bounds(), tiles.class_names()),
+    )
 
 
 def _choose(source: SlideSource, regions: Sequence[PathObject], settings: RunSettings) -> ChosenRegions:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from her2bridge import provenance
+import her2bridge.provenance as provenance
 from her2bridge.errors import Her2BridgeError
 from her2bridge.events import Emit, ImageFailed, ImageSkipped, Restored, RestoreFinished, Warned
 from her2bridge.qupath import results

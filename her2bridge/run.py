@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import her2bridge.events as ev
-from her2bridge import provenance
+import her2bridge.provenance as provenance
 from her2bridge.analysis import Analysis, ImageToScore, Network, analyse, lay_grid, what_decides
 from her2bridge.errors import Her2BridgeError, UsageError
 from her2bridge.provenance import Standing

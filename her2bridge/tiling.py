@@ -72,12 +72,7 @@ def make_grid(
         BadRegion: no region can be tiled: all have no area or lie outside the image.
         UsageError: ``min_overlap`` is no share.
     """
-    if min_overlap is not None and not 0 < min_overlap <= 1:
-        raise UsageError(
-            f"--min-overlap {min_overlap:g} is not a share.",
-            where="--min-overlap",
-            next_step="Give a number above 0 and up to 1, for instance 0.5.",
-        )
+    _check_share(min_overlap)
     lattice = _Lattice(spec.side(slide_mpp), size)
     cut_out = _union([mended for mended in map(_mend, exclusions) if mended is not None])
     warnings: list[str] = []
@@ -107,6 +102,15 @@ def make_grid(
             next_step="Draw the regions in QuPath as areas (brush, polygon, rectangle) within the image.",
         )
     return _assemble(regions, spec, lattice, keys, areas, tuple(warnings))
+
+
+def _check_share(min_overlap: float | None) -> None:
+    if min_overlap is not None and not 0 < min_overlap <= 1:
+        raise UsageError(
+            f"--min-overlap {min_overlap:g} is not a share.",
+            where="--min-overlap",
+            next_step="Give a number above 0 and up to 1, for instance 0.5.",
+        )
 
 
 def _assemble(

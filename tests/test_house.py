@@ -24,7 +24,7 @@ LINE = (
     *("errors", "version", "records", "events", "storage"),
     *("resampling", "view", "calibration", "slides", "tiling", "scoring"),
     *("qupath", "model", "inference", "settings", "provenance", "analysis", "run"),
-    *("analyze", "restore", "demo", "cluster", "scripts", "cli"),
+    *("analyze", "restore", "demo", "cluster", "scripts", "cli", "__main__"),
 )
 """From the ground up: a module may import those before it, of a package that it lies in all, and nothing else."""
 
@@ -132,7 +132,7 @@ def docstrings(tree: ast.Module) -> set[int]:
 
 def may_import(unit: str) -> set[str]:
     """Which units a unit may import."""
-    if unit == "cli":
+    if unit in ("cli", "__main__"):
         return {*LINE, *BESIDE}
     if unit in BESIDE:
         return {*LINE[: LINE.index(BESIDE[unit]) + 1], *ALSO.get(unit, ()), unit}
