@@ -52,7 +52,7 @@ def write_side_files(project_folder: Path, result: SideResult) -> Path:
     """Write both files, the tiles first, and return the path of the JSON.
 
     Raises:
-        ProjectReadOnly: the folder cannot be written.
+        WriteFailed: the folder cannot be written, or the disk is full.
     """
     folder = results_folder(project_folder)
     write_tiles(folder / f"{result.entry_id}.geojson.gz", result.tiles)
