@@ -70,7 +70,7 @@ def run_project(
     """
     settings = settings or RunSettings()
     began = time.monotonic()
-    project = open_project(path, settings.backend)
+    project = open_project(path, settings.backend, relocations=settings.relocations)
     entries = wanted_entries(project, settings.images)
     run = _Run(provenance.new_run_id(), version(), project, Network(settings, emit), settings, emit)
     emit(ev.RunStarted(run.id, run.version, project.backend, run.network.title, len(entries), settings.dry_run))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 from her2bridge.demo import Demo, make_demo
 
 sys.path.insert(0, str(Path(__file__).parent))  # for coordinate_slide.py
+
+QUPATH = os.environ.get("PAQUO_QUPATH_DIR")
+os.environ.setdefault("PAQUO_QUPATH_DIR", str(Path(__file__).parent / "no-qupath"))  # none that lies about by chance
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -32,6 +36,14 @@ def demo(small_demo: Demo, tmp_path: Path) -> Demo:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, as bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(params=["files", pytest.param("paquo", marks=pytest.mark.qupath)])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each backend in turn; paquo where PAQUO_QUPATH_DIR names a QuPath."""
+    if request.param == "paquo" and QUPATH is None:
+        pytest.skip("no QuPath: PAQUO_QUPATH_DIR is not set")
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

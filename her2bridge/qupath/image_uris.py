@@ -69,6 +69,15 @@ def find_slide(uri: str, *, folder: Path, saved_uri: str | None, relocations: Se
     )
 
 
+def place_beside(uri: str, *, folder: Path, saved_uri: str | None) -> Path | None:
+    """Where a URI's slide would lie beside the project, there or not; None where nothing tells.
+
+    Raises:
+        UnsupportedServer: not the URI of a file.
+    """
+    return next(_beside(path_of(uri), saved_uri, Path(os.path.abspath(folder))), None)
+
+
 def _existing(place: Path) -> Path | None:
     """The file as the disk spells it: a letter and its accent may be one character there or two.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from her2bridge.errors import BackendUnavailable, ProjectNotFound, UsageError
@@ -13,13 +14,14 @@ BACKENDS = ("auto", "paquo", "files")
 _SUFFIX = ".qpproj"
 
 
-def open_project(path: Path | str, backend: str = "auto") -> Project:
+def open_project(path: Path | str, backend: str = "auto", *, relocations: Sequence[tuple[str, str]] = ()) -> Project:
     """Open a QuPath project.
 
     Args:
         path: the ``.qpproj`` or the folder that it lies in.
         backend: ``files`` reads and writes the project's own files; ``paquo`` goes through a QuPath on this machine;
-            ``auto`` takes what works here.
+            ``auto`` takes paquo where there is a QuPath that may write the project, else files.
+        relocations: (old, new) beginnings of slide paths or URIs, for a QuPath that opens the slides too.
 
     Raises:
         ProjectNotFound: there is none.
@@ -31,13 +33,29 @@ def open_project(path: Path | str, backend: str = "auto") -> Project:
         raise UsageError(
             f"There is no backend called {backend!r}.", where="--backend", next_step=f"Give {', '.join(BACKENDS)}."
         )
-    if backend == "paquo":
-        raise BackendUnavailable(
-            "This version of her2bridge does not yet go through paquo.",
-            where="--backend paquo",
-            next_step="Run with --backend files, which needs no QuPath.",
-        )
-    return FilesProject(project_file(path))
+    file = project_file(path)
+    if backend == "files":
+        return FilesProject(file)
+    try:
+        project = _through_paquo(file, relocations)
+    except BackendUnavailable as error:
+        if backend == "paquo":
+            raise
+        return FilesProject(file, why=error.what.rstrip("."))
+    reason = project.read_only_reason
+    if backend == "auto" and reason is not None and (files := FilesProject(file, why=reason)).read_only_reason is None:
+        return files
+    return project
+
+
+def _through_paquo(file: Path, relocations: Sequence[tuple[str, str]]) -> Project:
+    """Start QuPath, if it has not been, and open the project in it."""
+    from her2bridge.qupath.via_paquo import jvm
+
+    qupath = jvm.start()
+    from her2bridge.qupath.via_paquo.backend import PaquoProject  # paquo wants a running JVM
+
+    return PaquoProject(file, qupath, relocations)
 
 
 def project_file(path: Path | str) -> Path:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import FIXTURES
+from conftest import FIXTURES, QUPATH
 
 from her2bridge.errors import BackendUnavailable, ProjectNotFound, UsageError
 from her2bridge.qupath.open import open_project, project_file
@@ -53,10 +53,19 @@ def test_none(tmp_path: Path) -> None:
         assert caught.value.exit_code == 2
 
 
-def test_backends() -> None:
+def test_backends(backend: str) -> None:
     assert open_project(SOURCE, "files").backend == "files (the project is of QuPath 0.6.0)"
-    assert open_project(SOURCE, "auto").backend.startswith("files")
+    assert open_project(SOURCE, backend).backend.startswith(backend)
     with pytest.raises(UsageError, match="no backend called 'java'"):
         open_project(SOURCE, "java")
-    with pytest.raises(BackendUnavailable):
+
+
+@pytest.mark.skipif(QUPATH is not None, reason="a QuPath is here")
+def test_without_a_qupath() -> None:
+    assert "There is no usable QuPath" in open_project(SOURCE, "auto").backend
+    assert open_project(SOURCE, "auto").backend.startswith("files (")
+    with pytest.raises(BackendUnavailable) as caught:
         open_project(SOURCE, "paquo")
+    assert "PAQUO_QUPATH_DIR" in caught.value.where
+    assert "--backend files" in caught.value.next_step
+    assert caught.value.exit_code == 2

@@ -29,7 +29,8 @@ class TestWritten:
         assert [one.rgb for one in path_classes("HER2")] == [one.rgb for one in path_classes()]
 
     def test_a_prefix_of_several_levels(self) -> None:
-        assert [one.names for one in path_classes(" AI:HER2 ")][:2] == [("AI", "HER2", "Negative"), ("AI", "HER2", "1+")]
+        names = [one.names for one in path_classes(" AI:HER2 ")]
+        assert names[:2] == [("AI", "HER2", "Negative"), ("AI", "HER2", "1+")]
 
     @pytest.mark.parametrize("prefix", [None, "", "HER2", "AI: HER2"])
     def test_are_read_back(self, prefix: str | None) -> None:

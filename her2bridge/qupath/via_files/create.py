@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from her2bridge.errors import UsageError
+from her2bridge.qupath.project_json import ClassList, as_json
 from her2bridge.qupath.seam import PathClassRef, PathObject
 from her2bridge.qupath.via_files.data_file import new_data_file
-from her2bridge.qupath.via_files.project_json import ClassList, as_json
 from her2bridge.qupath.via_files.summary import server_summary, summary_of
 from her2bridge.storage import write_atomically
 

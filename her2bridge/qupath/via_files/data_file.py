@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from her2bridge.errors import DataFileDamaged
+from her2bridge.qupath.entry_files import KNOWN_VERSION, damaged
 from her2bridge.qupath.seam import PathObject, StoredTiles
 from her2bridge.qupath.via_files.java_maker import Maker
 from her2bridge.qupath.via_files.java_nodes import Block, Enum, Keyed, Node, Object, Part, StreamError, Text
@@ -28,9 +28,6 @@ from her2bridge.qupath.via_files.path_objects import KINDS, OBJECT_ID, PACKAGE, 
 from her2bridge.qupath.via_files.stored_tiles import Columns, centroids, find_marked, joined
 from her2bridge.records import FloatArray
 
-KNOWN_VERSION = 3
-"""The data file version that QuPath 0.4 to 0.7 write, and that we write."""
-
 _HIERARCHY = f"{PACKAGE}hierarchy.PathObjectHierarchy"
 _IMAGE_TYPE = "qupath.lib.images.ImageData$ImageType"
 _WORKFLOW = "qupath.lib.plugins.workflow.Workflow"
@@ -39,15 +36,14 @@ _LAST_LINE = "EOF"
 _ENTRY_KEY = "PROJECT_ENTRY_ID"
 
 
-class DataFile:
-    """The content of a data file; never changed in place.
+class Graph:
+    """A stream of Java objects that holds a PathObjectHierarchy; never changed in place.
 
     Attributes:
-        where: the file, for messages.
+        where: what it was read from, for messages.
         data: its bytes.
         items: the stream's items.
         nodes: the graph's nodes by key.
-        version: the data file version.
         root: the hierarchy's root object.
     """
 
@@ -55,30 +51,14 @@ class DataFile:
         """Take the bytes apart.
 
         Raises:
-            DataFileDamaged: they are no data file, or are cut short.
+            DataFileDamaged: they are no such stream, or are cut short.
         """
         self.where = where
         self.data = data
         self.nodes: list[Keyed | Run] = []
         with _translated(where):
             self.items = Reader(data, self.nodes).stream()
-            self.version = _version(self.items)
             self.root = _root(self.items)
-            if not (isinstance(self.items[-1], Text) and str(self.items[-1]) == _LAST_LINE):
-                raise StreamError("its end mark is missing")
-
-    @classmethod
-    def read(cls, path: Path) -> DataFile:
-        """The file at a path.
-
-        Raises:
-            DataFileDamaged: it is no data file, is cut short, or cannot be read.
-        """
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise damaged(str(path), error.strerror or type(error).__name__) from error
-        return cls(data, str(path))
 
     def objects(self) -> Iterator[PathObject]:
         """Every object below the root, depth first.
@@ -90,6 +70,16 @@ class DataFile:
             for item, parent in walk(self.root):
                 for node in item.objects() if isinstance(item, Run) else (item,):
                     yield read_object(node, parent)
+
+    @functools.cached_property
+    def count(self) -> int:
+        """How many objects lie below the root.
+
+        Raises:
+            DataFileDamaged: see ``objects``.
+        """
+        with _translated(self.where):
+            return sum(len(item) if isinstance(item, Run) else 1 for item, _ in walk(self.root))
 
     def annotations(self) -> list[PathObject]:
         """The annotations, depth first; rows of detections are passed over as a whole.
@@ -122,6 +112,39 @@ class DataFile:
         """Centroids, float64 [m, 2], of detections not ours whose class's last name is one of these."""
         with _translated(self.where):
             return centroids(self.root, last_names)
+
+
+class DataFile(Graph):
+    """The content of a data file.
+
+    Attributes:
+        version: the data file version.
+    """
+
+    def __init__(self, data: bytes, where: str) -> None:
+        """Take the bytes apart.
+
+        Raises:
+            DataFileDamaged: they are no data file, or are cut short.
+        """
+        super().__init__(data, where)
+        with _translated(where):
+            self.version = _version(self.items)
+            if not (isinstance(self.items[-1], Text) and str(self.items[-1]) == _LAST_LINE):
+                raise StreamError("its end mark is missing")
+
+    @classmethod
+    def read(cls, path: Path) -> DataFile:
+        """The file at a path.
+
+        Raises:
+            DataFileDamaged: it is no data file, is cut short, or cannot be read.
+        """
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise damaged(str(path), error.strerror or type(error).__name__) from error
+        return cls(data, str(path))
 
     @property
     def image_type(self) -> str:
@@ -176,16 +199,6 @@ def new_data_file(
 def annotation_id(node: Object) -> str | None:
     """The UUID of an annotation; None for another object."""
     return object_id(node) if KINDS.get(node.name) == "annotation" else None
-
-
-def damaged(where: str, reason: str) -> DataFileDamaged:
-    """The error of a data file that cannot be read."""
-    return DataFileDamaged(
-        f"The image's data file cannot be read: {reason}.",
-        where=where,
-        next_step="Open the image in QuPath. If QuPath shows its objects, save it there and run again; else put back"
-        " data.qpdata.bkp, or a copy of your own.",
-    )
 
 
 @contextlib.contextmanager

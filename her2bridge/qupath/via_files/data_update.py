@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from her2bridge.errors import DataFileDamaged
-from her2bridge.qupath.seam import ImageUpdate, PathObject
+from her2bridge.qupath.seam import ImageUpdate
+from her2bridge.qupath.via_files.data_check import check_measurements, check_ours
 from her2bridge.qupath.via_files.data_file import DataFile, annotation_id
 from her2bridge.qupath.via_files.java_equal import assert_equal
 from her2bridge.qupath.via_files.java_maker import Maker
@@ -52,7 +53,7 @@ def updated(file: DataFile, update: ImageUpdate) -> DataFile:
     new = DataFile(Writer(len(file.nodes), edited).stream(file.items), file.where)
     try:
         _same_apart_from_ours(file, new, update)
-        _ours_as_wanted(file, new, update)
+        check_ours(file, new, update)
     except StreamError as error:
         raise DataFileDamaged(
             f"The new data failed their check before writing ({error}); the file was left as it was.",
@@ -138,25 +139,9 @@ class _Edit:
 
 def _same_apart_from_ours(file: DataFile, new: DataFile, update: ImageUpdate) -> None:
     """Raise a StreamError where anything that is not ours has changed."""
-    before, after = file.annotations(), new.annotations()
-    if len(before) != len(after):
-        raise StreamError("another number of annotations")
-    measured = set(update.region_measurements)
-    for old, now in zip(before, after, strict=True):
-        if _measured(old, update) != [(name, repr(value)) for name, value in now.measurements.items()]:
-            raise StreamError(f"other measurements of the annotation {old.id}")
-        if update.measurement_names & set(old.measurements):
-            measured.add(old.id)
+    measured = check_measurements(file, new, update)
     bare = DataFile(Writer(len(new.nodes), _without_ours(new, measured)).stream(new.items), new.where)
     assert_equal(file.items, bare.items, len(file.nodes), _without_ours(file, measured))
-
-
-def _measured(annotation: PathObject, update: ImageUpdate) -> list[tuple[str, str]]:
-    """The measurements that an annotation is to have; as text, so that NaN equals NaN."""
-    values = update.region_measurements.get(annotation.id, {})
-    gone = update.measurement_names | set(values)
-    kept = {name: value for name, value in annotation.measurements.items() if name not in gone}
-    return [(name, repr(float(value))) for name, value in {**kept, **values}.items()]
 
 
 def _without_ours(file: DataFile, measured: Set[str]) -> dict[int, Keyed]:
@@ -167,24 +152,3 @@ def _without_ours(file: DataFile, measured: Set[str]) -> dict[int, Keyed]:
 
     gone = _Gone.of(file.marked, [one for columns in file.marked for one in columns.ids])
     return _Edit(gone, {}, measure).of(file.root)
-
-
-def _ours_as_wanted(file: DataFile, new: DataFile, update: ImageUpdate) -> None:
-    """Raise a StreamError where the marked tiles are not those that stay and those that were added."""
-    removed = set(update.remove_ids)
-    had, has = file.stored_tiles(), new.stored_tiles()
-    stay = np.array([row for row, one in enumerate(had.ids) if one not in removed], dtype=np.int64)
-    ids = [had.ids[row] for row in stay]
-    names = [had.class_names[row] for row in stay]
-    for group in update.tiles:
-        ids += group.ids
-        names += group.class_names()
-    bounds = np.concatenate([had.bounds[stay], *(group.bounds() for group in update.tiles)])
-    wanted, found = np.argsort(ids, kind="stable"), np.argsort(list(has.ids), kind="stable")
-    if len(wanted) != len(found):
-        raise StreamError(f"{len(found)} tiles instead of {len(wanted)}")
-    for ours, theirs in zip(wanted.tolist(), found.tolist(), strict=True):
-        if ids[ours] != has.ids[theirs] or names[ours] != has.class_names[theirs]:
-            raise StreamError(f"another tile than {ids[ours]}")
-    if not np.array_equal(bounds[wanted], has.bounds[found], equal_nan=True):
-        raise StreamError("tiles lie elsewhere")

@@ -46,8 +46,7 @@ class _Comparison:
 
     def is_one_to_one(self) -> bool:
         """Whether no two nodes of ours were found to be the same one of theirs."""
-        pairs = self._pairs[self._pairs >= 0]
-        return len(np.unique(pairs)) == len(pairs)
+        return int(np.bincount(self._pairs[self._pairs >= 0]).max(initial=0)) <= 1
 
     def _in_columns(self, left: _Cursor, right: _Cursor) -> int:
         """How many objects both stand before that can be compared as runs."""
@@ -118,9 +117,8 @@ class _Comparison:
         self._pairs[keys] = its_keys
         for mine, yours in zip(one.form.references, other.form.references, strict=True):
             left, right = one.referred(mine), other.referred(yours)
-            # only pairs that have not been seen: most lead to the same few classes and names
-            open_ones = np.unique(np.stack([left, right])[:, self._pairs[left] < 0], axis=1)
-            for key, its in open_ones.T.tolist():
+            is_open = self._pairs[left] < 0
+            for key, its in sorted(set(zip(left[is_open].tolist(), right[is_open].tolist(), strict=True))):
                 self.nodes(one.resolve(key), other.resolve(its))
             if (self._pairs[left] != right).any():
                 raise StreamError("a reference in a run leads elsewhere")

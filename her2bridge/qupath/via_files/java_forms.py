@@ -151,7 +151,7 @@ def form_of(model: Object, first_key: int) -> tuple[Form, bytes]:
         done = to
 
     for kind, node, at, width, given in tracer.slots:
-        field, unit = {"text": (2, 1), "array": (4, _unit(node))}.get(kind, (0, 0))
+        field, unit = _measure(kind, node)
         if unit:
             literal(at - field)
             patterns.append((re.compile(b"".join(pattern), re.DOTALL), at - field - start, field, unit))
@@ -171,5 +171,8 @@ def form_of(model: Object, first_key: int) -> tuple[Form, bytes]:
     return Form(model, tracer.taken, tuple(slots), raw[:6], tuple(patterns), fixed), raw
 
 
-def _unit(node: Node | Part) -> int:
-    return WIDTHS[node.desc.name[1]] if isinstance(node, Array) else 1
+def _measure(kind: str, node: Node | Part) -> tuple[int, int]:
+    """Bytes of the length before a value, and of what it counts; zeros where all objects have the same width."""
+    if kind == "array" and isinstance(node, Array):
+        return 4, WIDTHS[node.desc.name[1]]
+    return (2, 1) if kind == "text" else (0, 0)

@@ -124,6 +124,12 @@ class Run(Rows):
         starts, _ = self.places(slot)
         return np.asarray(self._buffer[(starts + first)[:, None] + np.arange(width)])
 
+    def arrays_of(self, slot: Slot) -> tuple[Bytes, IntArray]:
+        """A slot's values one after another, uint8 [sum of widths], and their widths, int64 [m]."""
+        starts, widths = self.places(slot)
+        shift = np.repeat(starts - (np.cumsum(widths) - widths), widths)
+        return self._buffer[shift + np.arange(len(shift))], widths
+
     def referred(self, slot: Slot) -> IntArray:
         """Keys that a reference slot refers to, int64 [m]."""
         raw = np.ascontiguousarray(self.bytes_of(slot, 0, 4))
@@ -257,8 +263,10 @@ class RunFinder:
         if self._pause:
             self._pause -= 1
             return
-        if end - start > _MAX_BYTES or any(isinstance(node, Run) for node in reader.nodes[first_key : reader.key]):
-            return
+        if end - start > _MAX_BYTES or any(
+            isinstance(item, Run) for part in model.parts for item in part.annotation or ()
+        ):
+            return  # what holds a run of its own is better left so
         self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause + 1, _MAX_PAUSE)
         form, raw = form_of(model, first_key)
         if raw != reader.data[start:end]:

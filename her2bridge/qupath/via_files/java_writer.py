@@ -189,6 +189,11 @@ class Tracer(Writer):
         self._first_key = first_key
         self._own: dict[int, int] = {}
 
+    def node(self, node: Node, kind: str = "reference") -> None:
+        """See ``Writer``; rows are taken apart, for each of their values is one."""
+        for one in node.objects() if isinstance(node, Rows) else (node,):
+            super().node(one, kind)
+
     def _handle_of(self, key: int) -> int:
         return key if key < self._first_key else self._own.get(key, -1)
 

@@ -16,7 +16,7 @@ from shapely.geometry import LineString, MultiPoint, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from her2bridge.qupath.via_files.java_nodes import WIDTHS, Array, ClassDesc, Node, Object, StreamError
-from her2bridge.records import FloatArray
+from her2bridge.records import ByteArray, FloatArray, IntArray
 
 _PACKAGE = "qupath.lib.roi."
 RECTANGLE = f"{_PACKAGE}RectangleROI$SerializationProxy"
@@ -67,10 +67,28 @@ def _roi(node: Object) -> Roi:
         wkb = node.field("wkb")
         if not isinstance(wkb, Array):
             raise StreamError("a geometry without content")
-        return Roi(shapely.from_wkb(wkb.raw), plane)
+        with np.errstate(invalid="ignore"):
+            return Roi(shapely.from_wkb(wkb.raw), plane)
     if kind == "AreaROI":
         return Roi(_area(node), plane)
     raise StreamError(f"a ROI of an unknown kind: {node.name}")
+
+
+def centroids_of_polygons(x: FloatArray, y: FloatArray, counts: IntArray) -> FloatArray:
+    """Centroids, float64 [m, 2], of what ``read_roi`` makes of m polygons.
+
+    Args:
+        x: of all their corners, one polygon after the other.
+        y: likewise.
+        counts: how many corners each has, int64 [m]; three or more.
+    """
+    points = _rounded(np.column_stack([x, y]))
+    polygons = shapely.polygons(shapely.linearrings(points, indices=np.repeat(np.arange(len(counts)), counts)))
+    ends = np.cumsum(counts)
+    for row in np.flatnonzero(~shapely.is_valid(polygons)).tolist():
+        polygons[row] = _filled(points[ends[row] - counts[row] : ends[row]])
+    centroids = shapely.get_coordinates(shapely.centroid(polygons))  # none of an empty one
+    return np.asarray(centroids, dtype=np.float64)
 
 
 def box_of(desc: ClassDesc) -> tuple[int, int, int, int]:
@@ -158,7 +176,13 @@ def _primitive(node: Object, name: str) -> bytes:
 
 def _points(x: Node | bytes, y: Node | bytes) -> FloatArray:
     """Coordinates, float64 [n, 2], from two float[]."""
-    columns = [np.frombuffer(a.raw, dtype=">f4") for a in (x, y) if isinstance(a, Array) and a.desc.name == "[F"]
+    columns = [floats_of(a.raw) for a in (x, y) if isinstance(a, Array) and a.desc.name == "[F"]
     if len(columns) != 2 or len(columns[0]) != len(columns[1]):
         raise StreamError("a ROI without coordinates")
-    return np.column_stack(columns).astype(np.float64)
+    return np.column_stack(columns)
+
+
+def floats_of(raw: bytes | ByteArray) -> FloatArray:
+    """Big-endian floats of four bytes each, as float64; NaN of any kind."""
+    with np.errstate(invalid="ignore"):
+        return np.frombuffer(raw, dtype=">f4").astype(np.float64)

@@ -14,7 +14,7 @@ from shapely.geometry import Point
 from her2bridge.qupath.seam import OWNERSHIP_KEY, StoredTiles
 from her2bridge.qupath.via_files.java_forms import Slot
 from her2bridge.qupath.via_files.java_nodes import Array, Node, Object, StreamError, Text
-from her2bridge.qupath.via_files.java_runs import Run
+from her2bridge.qupath.via_files.java_runs import MAX_ROWS, Run
 from her2bridge.qupath.via_files.path_objects import (
     DETECTIONS,
     KINDS,
@@ -24,11 +24,12 @@ from her2bridge.qupath.via_files.path_objects import (
     list_items,
     may_hold_only_detections,
     metadata_arrays,
+    object_id,
     read_object,
     strings,
     walk,
 )
-from her2bridge.qupath.via_files.rois import RECTANGLE, box_of, read_roi
+from her2bridge.qupath.via_files.rois import POLYGON, RECTANGLE, box_of, centroids_of_polygons, floats_of, read_roi
 from her2bridge.records import Float32Array, FloatArray, IntArray
 
 
@@ -88,12 +89,21 @@ def centroids(root: Object, last_names: frozenset[str]) -> FloatArray:
         for columns in _of_run(some):
             mine[columns.rows] = True
         rest = some.select(np.flatnonzero(~mine))
-        boxes = _boxes(rest)
-        if boxes is not None:
-            points.append((boxes[:, :2] + boxes[:, 2:]) / 2)
-        else:
-            points += [point for one in rest.objects() for point in _centroid_of(one, last_names)]
+        for start in range(0, len(rest), MAX_ROWS):
+            points += _centroids_of(rest.select(np.arange(start, min(start + MAX_ROWS, len(rest)))), last_names)
     return np.concatenate([np.empty((0, 2)), *points])
+
+
+def _centroids_of(run: Run, last_names: frozenset[str]) -> list[FloatArray]:
+    boxes = _boxes(run)
+    if boxes is not None:
+        return [(boxes[:, :2] + boxes[:, 2:]) / 2]
+    roi = fields_of(run.form.model).roi
+    if isinstance(roi, Object) and roi.name == POLYGON:
+        x, y = (_float_arrays(run, roi.field(axis)) for axis in ("x", "y"))
+        if x and y and (x[1] == y[1]).all() and (x[1] >= 3).all():
+            return [centroids_of_polygons(x[0], y[0], x[1])]
+    return [point for one in run.objects() for point in _centroid_of(one, last_names)]
 
 
 def _are_named(run: Run, last_names: frozenset[str]) -> npt.NDArray[np.bool_]:
@@ -107,6 +117,15 @@ def _are_named(run: Run, last_names: frozenset[str]) -> npt.NDArray[np.bool_]:
     keys = run.referred(slot)
     named = [key for key in np.unique(keys).tolist() if _is_named(run.resolve(key), last_names)]
     return np.isin(keys, named)
+
+
+def _float_arrays(run: Run, node: Node | bytes) -> tuple[FloatArray, IntArray] | None:
+    """A float[] of each object, one after the other, and their lengths; None where the form has no such slot."""
+    slot = run.form.slot_of(node) if isinstance(node, Array) and node.desc.name == "[F" else None
+    if slot is None or slot.kind != "array":
+        return None
+    raw, widths = run.arrays_of(slot)
+    return floats_of(raw), widths // 4
 
 
 def _centroid_of(node: Object, last_names: frozenset[str]) -> list[FloatArray]:
@@ -246,6 +265,17 @@ def class_names_of(run: Run) -> list[str | None]:
         return names
     refs = [class_ref(fields_of(one).path_class) for one in run.objects()]
     return [None if ref is None else str(ref) for ref in refs]
+
+
+def ids_of(run: Run) -> list[str | None]:
+    """The UUID of each object of a run of detections."""
+    keys, values = metadata_arrays(fields_of(run.form.model).metadata)
+    names = [str(key) for key in keys]
+    if OBJECT_ID in names and _all_as_in_model(run, keys):
+        found = _texts(run, values[names.index(OBJECT_ID)])
+        if found is not None:
+            return list(found)
+    return [object_id(one) for one in run.objects()]
 
 
 def _class_names(run: Run, node: Node) -> list[str | None] | None:

@@ -10,8 +10,8 @@ import pytest
 from conftest import FIXTURES
 
 from her2bridge.errors import ChangedOnDisk, ProjectDamaged, ProjectNotFound
+from her2bridge.qupath.project_json import ClassList, ProjectJson, as_json
 from her2bridge.qupath.seam import PathClassRef
-from her2bridge.qupath.via_files.project_json import ClassList, ProjectJson, as_json
 
 PROJECTS = sorted(FIXTURES.rglob("project.qpproj"))
 

@@ -64,6 +64,12 @@ class ProjectJson:
         return str(self.content.get("version") or "")
 
     @property
+    def saved_uri(self) -> str | None:
+        """Where it lay when QuPath saved it last; None where it does not say."""
+        uri = self.content.get("uri")
+        return uri if isinstance(uri, str) else None
+
+    @property
     def read_only_reason(self) -> str | None:
         """Why it must not be written: a QuPath newer than we know has written it. None where it may be."""
         match = re.match(r"v?(\d+)\.(\d+)", self.version)

@@ -1,0 +1,276 @@
+"""The seam through paquo: a QuPath on this machine reads and writes the images of the project.
+
+What the project file says is read from it as it lies on the disk. All objects are read, and all is written, by QuPath.
+Every write opens the project anew, since QuPath writes the whole project file from what it holds in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jpype
+from paquo.projects import QuPathProject
+
+from her2bridge.errors import DataFileDamaged, SlideError, SlideUnreadable, WriteFailed
+from her2bridge.qupath.entry_files import EntryFiles, damaged
+from her2bridge.qupath.file_project import FileProject, Loaded
+from her2bridge.qupath.image_uris import find_slide, path_of, place_beside
+from her2bridge.qupath.project_json import ProjectJson
+from her2bridge.qupath.seam import ImageUpdate, PathClassRef
+from her2bridge.qupath.via_files.data_check import check_measurements, check_ours, check_rest
+from her2bridge.qupath.via_files.data_file import Graph
+from her2bridge.qupath.via_files.java_nodes import StreamError
+from her2bridge.qupath.via_paquo.jvm import QuPath, paquo_version, quiet, release_of
+from her2bridge.qupath.via_paquo.objects import Maker, graph_of
+from her2bridge.storage import write_atomically
+
+_END = b"t\x00\x03EOF"  # what a whole data file ends with; QuPath 0.5 reads for ever in one that does not
+
+
+def newer_than(qupath: QuPath, project_version: str) -> str | None:
+    """Why this QuPath must not write a project: it is older than the one that wrote it. None where it may."""
+    if release_of(project_version) <= qupath.release:
+        return None
+    return f"the project was written by QuPath {project_version}, newer than the QuPath {qupath.version} here"
+
+
+class PaquoProject(FileProject):
+    """A project, read and written by QuPath. See ``seam.Project``."""
+
+    def __init__(self, path: Path, qupath: QuPath, relocations: Sequence[tuple[str, str]] = ()) -> None:
+        """Open the ``project.qpproj`` at a path.
+
+        Args:
+            path: the file.
+            qupath: a running one.
+            relocations: (old, new) beginnings of slide paths or URIs: QuPath opens the slides, too.
+
+        Raises:
+            ProjectNotFound: no such file.
+            ProjectDamaged: not what QuPath writes.
+        """
+        super().__init__(path)
+        self.qupath = qupath
+        self._relocations = relocations
+        self._places: dict[str, Path | None] = {}
+        made_by = self.json.version or "an unknown version"
+        self.backend = f"paquo {paquo_version()} (QuPath {qupath.version}; the project is of QuPath {made_by})"
+
+    @property
+    def read_only_reason(self) -> str | None:
+        """See the seam."""
+        return super().read_only_reason or newer_than(self.qupath, self.json.version)
+
+    def merge_path_classes(self, classes: Sequence[PathClassRef]) -> None:
+        """See the seam."""
+        known = {one.names for one in self.path_classes}
+        new = [one for one in classes if one.names not in known]
+        if not new:
+            return
+        with _translated(self.classes.path):
+            project = QuPathProject(str(self.path), mode="r+").java_object
+            maker = Maker(self.qupath, known)
+            merged = self.qupath.java("java.util.ArrayList")(project.getPathClasses())
+            for one in new:
+                merged.add(maker.path_class(one))
+            project.setPathClasses(merged)
+
+    def load(self, entry_id: str) -> Loaded:
+        """See ``FileProject``."""
+        return _LoadedImage(self, entry_id)
+
+    @functools.cached_property
+    def for_reading(self) -> Any:
+        """paquo's project; an image's data file is read when it is asked for."""
+        return QuPathProject(str(self.path), mode="r")
+
+    def for_writing(self) -> Any:
+        """paquo's project as it is on the disk now, with the URIs of slides that have moved set right.
+
+        QuPath notes anew where the project lies, and a slide's place relative to it must not be lost by that: so the
+        slides that are missing move along.
+        """
+        project = QuPathProject(str(self.path), mode="r+")
+        for image in project.images:
+            entry, moved = image.java_object, self.qupath.java("java.util.HashMap")()
+            for uri in entry.getURIs():
+                place = self._place_of(str(uri))
+                if place is not None:
+                    moved.put(uri, self.qupath.java("java.io.File")(str(place)).toPath().toUri())
+            if moved.size():
+                entry.updateURIs(moved)
+        return project
+
+    def written(self) -> None:
+        """The project file on the disk is another now."""
+        self.json = ProjectJson(self.path)
+        self._places.clear()
+
+    def _place_of(self, uri: str) -> Path | None:
+        """Where a slide lies; None where its URI says so, or nothing does."""
+        if uri not in self._places:
+            self._places[uri] = self._find(uri)
+        return self._places[uri]
+
+    def _find(self, uri: str) -> Path | None:
+        where = {"folder": self.folder, "saved_uri": self.saved_uri}
+        with contextlib.suppress(SlideError):
+            try:
+                found = find_slide(uri, relocations=self._relocations, **where)  # type: ignore[arg-type]
+            except SlideError:
+                return place_beside(uri, **where)  # type: ignore[arg-type]
+            return None if str(found) == str(path_of(uri)) else found
+        return None
+
+
+class _LoadedImage(Loaded):
+    """An image's objects as QuPath read them, and the files that it read."""
+
+    def __init__(self, project: PaquoProject, entry_id: str) -> None:
+        super().__init__(EntryFiles(project.folder, entry_id))
+        self._project = project
+        self._entry_id = entry_id
+        if self.files.data is not None and not self.files.data.endswith(_END):
+            raise damaged(str(self.files.data_path), "it is cut short")
+        self._graph = self._read()
+
+    @property
+    def objects(self) -> Graph:
+        """See ``Loaded``."""
+        return self._graph
+
+    def _read(self) -> Graph:
+        path = str(self.files.data_path)
+        try:
+            with quiet():
+                hierarchy = self._entry_of(self._project.for_reading).java_object.readHierarchy()
+                return graph_of(self._project.qupath, hierarchy, path)
+        except jpype.JException as error:
+            raise damaged(path, f"QuPath says {_first_line(error)}") from error
+
+    def _entry_of(self, project: Any) -> Any:
+        self._project.json.image(self._entry_id)
+        return next(image for image in project.images if image.entry_id == self._entry_id)
+
+    def apply(self, update: ImageUpdate) -> None:
+        """Let QuPath write data file, summary and project file; all or none."""
+        self._check(update)
+        with self._undone_on_error():
+            with _translated(self.files.data_path):
+                self._save_objects(self._entry_of(self._project.for_writing()), update)
+            with _translated(self._project.path):
+                project = self._project.for_writing()
+                metadata = self._entry_of(project).metadata
+                for key, value in update.metadata.items():
+                    if value is not None:
+                        metadata[key] = value
+                    elif key in metadata:
+                        del metadata[key]
+                project.save(images=False)
+        if self.files.data is not None:  # QuPath keeps it only while it writes
+            write_atomically(self.files.backup_path, self.files.data)
+        self._project.written()
+
+    def _check(self, update: ImageUpdate) -> None:
+        """Raise a ValueError where the update asks for what it may not."""
+        marked = {one for columns in self._graph.marked for one in columns.ids}
+        if not marked.issuperset(update.remove_ids):
+            raise ValueError(f"not ours to remove: {', '.join(sorted({*update.remove_ids} - marked)[:5])}")
+        annotations = {one.id for one in self._graph.annotations()}
+        parents = {group.parent_ids[row] for group in update.tiles for row in group.parents.tolist()}
+        if missing := parents - annotations - {None}:
+            raise ValueError(f"no annotations to put tiles below: {', '.join(map(str, missing))}")
+
+    def _save_objects(self, image: Any, update: ImageUpdate) -> None:
+        """Change QuPath's objects, let QuPath save them, and read what it saved."""
+        image_data = _image_data(image)
+        try:
+            hierarchy = image_data.getHierarchy()
+            if int(hierarchy.nObjects()) != self._graph.count:
+                raise damaged(str(self.files.data_path), "QuPath reads other objects than lie in it")
+            self._change(hierarchy, update)
+            image.java_object.saveImageData(image_data)
+        finally:
+            image_data.getServer().close() if self._project.qupath.release < (0, 6) else image_data.close()
+        try:
+            saved = self._read()
+            check_measurements(self._graph, saved, update)
+            check_ours(self._graph, saved, update)
+            check_rest(self._graph, saved)
+        except StreamError as error:
+            raise DataFileDamaged(
+                f"What QuPath saved is not what it was given ({error}); the file was put back as it was.",
+                where=str(self.files.data_path),
+                next_step="Run with --backend files, and please report this with the version of QuPath.",
+            ) from error
+
+    def _change(self, hierarchy: Any, update: ImageUpdate) -> None:
+        maker = Maker(self._project.qupath, {one.names for one in self._project.path_classes})
+        if update.remove_ids:
+            hierarchy.removeObjects(maker.by_id(update.remove_ids, hierarchy.getDetectionObjects()), True)
+        annotations = {str(one.getID()): one for one in hierarchy.getAnnotationObjects()}
+        for group in update.tiles:
+            for parent, tiles in maker.tiles(group).items():
+                below = hierarchy.getRootObject() if parent is None else annotations[parent]
+                below.addChildObjects(tiles)
+        for one, annotation in annotations.items():
+            maker.measure(annotation, update.region_measurements.get(one, {}), sorted(update.measurement_names))
+
+    @contextlib.contextmanager
+    def _undone_on_error(self) -> Iterator[None]:
+        """Put data file and summary back as they were, whatever goes wrong."""
+        kept = {path: path.read_bytes() for path in (self.files.data_path, self.files.summary_path) if path.exists()}
+        try:
+            yield
+        except BaseException:
+            for path in (self.files.data_path, self.files.summary_path):
+                if path not in kept:
+                    path.unlink(missing_ok=True)
+                elif not path.exists() or path.read_bytes() != kept[path]:
+                    write_atomically(path, kept[path])
+            raise
+
+
+def _image_data(image: Any) -> Any:
+    """QuPath's ImageData; before 0.6 it wants to open the slide.
+
+    Raises:
+        SlideUnreadable: it cannot; nothing can be saved then, and nothing was.
+    """
+    reason: BaseException | None = None
+    try:
+        with quiet():
+            image_data = image.java_object.readImageData()
+        if image_data is not None:
+            return image_data
+    except jpype.JException as error:
+        reason = error
+    raise SlideUnreadable(
+        "QuPath cannot open the slide of this image, and saves only images that it can open"
+        f" ({_first_line(reason) if reason else 'no reader takes it'}).",
+        where=image.image_name,
+        next_step="Run with --backend files, which saves without opening slides.",
+    ) from reason
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Java's errors on writing."""
+    try:
+        with quiet():
+            yield
+    except (jpype.JException, OSError) as error:
+        raise WriteFailed(
+            f"QuPath could not write ({_first_line(error)}).",
+            where=str(path),
+            next_step="Check that the folder may be written to and that the disk is not full, then run again.",
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
