@@ -162,6 +162,17 @@ class RunFinished(Event):
     seconds: float
 
 
+@dataclass(frozen=True)
+class Failed(Event):
+    """Last event of a command that failed as a whole."""
+
+    error: str
+    what: str
+    where: str
+    next_step: str
+    exit_code: int
+
+
 def counts_by_label(counts: TileCounts) -> dict[str, int]:
     """Tiles by class: ``{"0": 12, …, "noise": 3}``."""
     return dict(zip((tile_class.label for tile_class in TileClass), counts.by_class, strict=True))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
+from her2bridge.calibration import MPP_RANGE
+from her2bridge.errors import UsageError
+from her2bridge.inference.runtime.base import PRECISIONS
 from her2bridge.records import Specimen
 from her2bridge.scoring import ScoreSettings
+
+RUNTIMES = ("auto", "torch", "openvino")
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,10 @@ class RunSettings:
         force: score again even what stands.
         dry_run: say what would be done, write nothing.
         scores: thresholds of scoring.
+
+    Raises:
+        UsageError: a setting that cannot be, or not together with another. What this machine, the model or the project
+            has is not asked here.
     """
 
     images: tuple[str, ...] = ()
@@ -53,3 +63,42 @@ class RunSettings:
     force: bool = False
     dry_run: bool = False
     scores: ScoreSettings = field(default_factory=ScoreSettings)
+
+    def __post_init__(self) -> None:
+        _one_of(self.precision, "--precision", PRECISIONS)
+        _one_of(self.runtime, "--runtime", RUNTIMES)
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device, re.ASCII):
+            raise _refused("--device", self.device, "Give auto, cpu, cuda, cuda:N or mps.")
+        if self.min_overlap is not None and not 0 < self.min_overlap <= 1:
+            raise _refused("--min-overlap", self.min_overlap, "Give a share above 0 and up to 1, for instance 0.5.")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise _refused("--batch-size", self.batch_size, "Give a whole number of at least 1, or leave it out.")
+        low, high = MPP_RANGE
+        if self.mpp is not None and not low <= self.mpp <= high:
+            next_step = f"Give µm per pixel, between {low:g} and {high:g}; a 40× scan has about 0.25."
+            raise _refused("--mpp", self.mpp, next_step)
+        if self.class_prefix is not None and not re.fullmatch(r"[^:\n\r]*[^:\s][^:\n\r]*", self.class_prefix):
+            raise _refused("--class-prefix", self.class_prefix, "Give a name without colons, for instance HER2.")
+        if not all(old for old, _ in self.relocations):
+            raise _refused("--relocate", "", "Say how the paths begin that have moved: --relocate OLD=NEW.")
+        self._contradictions()
+
+    def _contradictions(self) -> None:
+        pairs = (
+            ("--whole-slide", self.whole_slide, "--region-class", bool(self.region_classes)),
+            ("--device cpu", self.device == "cpu", "--require-gpu", self.require_gpu),
+            ("--runtime openvino", self.runtime == "openvino", "--require-gpu", self.require_gpu),
+        )
+        for one, is_one, other, is_other in pairs:
+            if is_one and is_other:
+                what = f"{one} and {other} contradict each other."
+                raise UsageError(what, where=one.partition(" ")[0], next_step="Leave one of them out.")
+
+
+def _one_of(value: str, option: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise _refused(option, value, f"Give {', '.join(known[:-1])} or {known[-1]}.")
+
+
+def _refused(option: str, value: object, next_step: str) -> UsageError:
+    return UsageError(f"{option} cannot be {value!r}.", where=option, next_step=next_step)

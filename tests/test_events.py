@@ -6,9 +6,11 @@ import dataclasses
 import inspect
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from her2bridge.events import Event, ImageScored, Progress, RunStarted, Warned, 
 from her2bridge.records import Region, TileCounts
 
 ALL = [one for _, one in inspect.getmembers(events, inspect.isclass) if issubclass(one, Event) and one is not Event]
+DOCS = (Path(__file__).parents[1] / "docs" / "events.md").read_text(encoding="utf-8")
 VALUES: dict[Any, Any] = {
     str: "µ “x”\n",
     int: 3,
@@ -59,6 +62,7 @@ def test_names_are_the_classes_in_lower_case() -> None:
         "restored",
         "restore_finished",
         "run_finished",
+        "failed",
     }
 
 
@@ -76,6 +80,16 @@ def test_events_are_frozen_and_documented(kind: type[Event]) -> None:
     assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
     assert kind.__doc__
     assert not kind.__doc__.startswith(f"{kind.__name__}(")  # what dataclass writes where there is none
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name)
+def test_the_docs_show_every_event_with_its_fields(kind: type[Event]) -> None:
+    section = DOCS.partition(f"\n## `{kind.name}`\n")[2].partition("\n## ")[0]
+    fields = [field.name for field in dataclasses.fields(kind)]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == fields
+    example = json.loads(section.partition("```json\n")[2].partition("\n```")[0])
+    assert list(example) == ["type", *fields]
+    assert example["type"] == kind.name
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True))

@@ -17,7 +17,7 @@ from her2bridge.qupath.via_files.data_file import new_data_file
 from her2bridge.qupath.via_files.summary import server_summary, summary_of
 from her2bridge.storage import write_atomically
 
-_VERSION = "0.6.0"  # of the QuPath whose files these are like
+_VERSION = "0.5.1"  # of the QuPath whose files these are like: later ones read them too
 _PROVIDER = "qupath.lib.images.servers.openslide.OpenslideServerBuilder"
 _CHANNELS = {"Red": -65536, "Green": -16711936, "Blue": -16776961}
 
@@ -67,7 +67,7 @@ def create_project(folder: Path, images: Sequence[NewImage]) -> Path:
         write_atomically(data, file.data)
         now = int(data.stat().st_mtime * 1000)
         write_atomically(home / "summary.json", summary_of(file, server_summary(server), now))
-        write_atomically(home / "server.json", as_json(server))
+        write_atomically(home / "server.json", as_json({"builder": server, "metadata": server["metadata"]}))
         entries.append(
             {
                 "serverBuilder": server,
@@ -75,7 +75,6 @@ def create_project(folder: Path, images: Sequence[NewImage]) -> Path:
                 "randomizedName": str(uuid.uuid4()),
                 "imageName": image.name,
                 "metadata": dict(image.metadata),
-                "tags": [],
             }
         )
     ClassList(path.parent).merge(_classes(images))

@@ -1,0 +1,228 @@
+"""A run as people are told it: a progress bar while it goes on, and a table, reasons and warnings at its end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from itertools import groupby
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+import her2bridge.events as ev
+from her2bridge.cli.console import RESEARCH_USE_ONLY, counted, printable, table
+from her2bridge.errors import Her2BridgeError
+from her2bridge.records import NOT_ASSESSABLE, TUMOUR_CLASSES, Status
+
+_SECONDS_BETWEEN_LINES = 10.0
+_NAMES_AT_MOST = 10
+_STYLES = {str(Status.POSITIVE): "bold red", str(Status.EQUIVOCAL): "yellow", NOT_ASSESSABLE: "dim"}
+
+
+class RunTeller:
+    """Tells the events of a run to people; sums it up once.
+
+    Args:
+        results: hears the table, the scores' reasons and nothing else.
+        notes: hears all else.
+    """
+
+    def __init__(self, results: Console, notes: Console) -> None:
+        self._results, self._notes = results, notes
+        self._bar = _TileBar(notes)
+        self._started: ev.RunStarted | None = None
+        self._ended: ev.RunFinished | ev.RestoreFinished | None = None
+        self._scored: list[ev.ImageScored] = []
+        self._skipped: list[ev.ImageSkipped] = []
+        self._planned = 0
+        self._warnings: list[ev.Warned] = []
+
+    def __call__(self, event: ev.Event) -> None:
+        """Hear an event."""
+        match event:
+            case ev.RunStarted():
+                self._started = event
+                self._begin(event)
+            case ev.RuntimeChosen():
+                self._say(f"Network: {event.runtime} on {event.device}, {event.precision}", "dim")
+            case ev.ImageStarted():
+                of = f"{event.index + 1}/{self._started.images} " if self._started else ""
+                self._bar.start(f"{of}{printable(event.image)}", event.tiles)
+            case ev.Progress():
+                self._bar.show(event)
+            case ev.Warned(image=None):
+                self._say(f"Warning: {printable(event.message)}", "yellow")
+            case ev.Warned():
+                self._warnings.append(event)
+            case ev.ImageScored():
+                self._bar.stop()
+                self._scored.append(event)
+                told = "" if event.score == event.status else f", {event.status}"
+                tiles = sum(event.counts.values())
+                self._say(f"{printable(event.image)}: {event.score}{told}; {tiles:,} tiles in {event.seconds:.1f} s")
+            case ev.ImageSkipped():
+                self._skipped.append(event)
+            case ev.ImagePlanned():
+                self._planned += 1
+                what = f"{event.action}; {event.tiles:,} tiles in {counted(event.regions, 'region')}"
+                self._results.print(f"{printable(event.image)}: {what}", soft_wrap=True)
+            case ev.ImageFailed():
+                self._bar.stop()
+                self.tell_failure(event)
+            case ev.Restored():
+                name = printable(event.image)
+                self._results.print(f"{name}: {event.score} restored, {event.tiles:,} tiles", soft_wrap=True)
+            case ev.RunFinished() | ev.RestoreFinished():
+                self._ended = event
+
+    def tell_failure(self, event: ev.ImageFailed) -> None:
+        """An image's error, three parts."""
+        error = Her2BridgeError(event.what, where=event.where, next_step=event.next_step)
+        self._say(f"{printable(event.image)} failed: {error}", "red")
+
+    def tell_error(self, error: Her2BridgeError) -> None:
+        """The command's error, three parts."""
+        self._say(f"Error: {error}", "red")
+
+    def stop(self) -> None:
+        """Take the progress bar away."""
+        self._bar.stop()
+
+    def sum_up(self) -> None:
+        """Table, reasons, warnings, what was skipped and where results are; says what it said before no second time."""
+        self.stop()
+        if self._scored:
+            self._results.print(_score_table(self._scored))
+            self._tell_reviews()
+            self._results.print(
+                "Percentages are of tumour tiles, not of cells. % 0: tiles of class 0 (QuPath: Negative). The status "
+                "Negative is a slide's, whose score is 0 or 1+.\nWhat the model learned from, and what it cannot do: "
+                f"her2bridge models.\n{RESEARCH_USE_ONLY}",
+                soft_wrap=True,
+                style="dim",
+            )
+        self._tell_warnings()
+        self._tell_skipped()
+        for place in sorted({event.written_to for event in self._scored if event.written_to}):
+            self._say(f"Written to {place}")
+        if self._ended is not None:
+            self._say(_ending(self._ended, self._planned), "bold")
+        self._scored, self._skipped, self._warnings, self._ended = [], [], [], None
+
+    def _begin(self, event: ev.RunStarted) -> None:
+        images = counted(event.images, "image")
+        dry = ", dry run: nothing is written" if event.dry_run else ""
+        if event.backend == "none":  # analyze
+            self._say(f"her2bridge {event.version}, model {event.model}")
+        else:
+            self._say(f"her2bridge {event.version}, backend {event.backend}, model {event.model}, {images}{dry}")
+        self._say(RESEARCH_USE_ONLY, "dim")
+        if event.backend != "none" and not event.dry_run:
+            self._say("Close the project in QuPath before a run, or use the scripts inside it.", "dim")
+
+    def _tell_reviews(self) -> None:
+        reviewed = [event for event in self._scored if event.review]
+        if reviewed:
+            self._results.print("A person should look, because:", style="bold")
+        for event in reviewed:
+            self._results.print(f"  {printable(event.image)}: {'; '.join(event.review)}", soft_wrap=True)
+
+    def _tell_warnings(self) -> None:
+        if self._warnings:
+            self._say("Warnings:", "yellow")
+        for image, warnings in groupby(self._warnings, lambda one: one.image):  # they come image by image
+            self._say(f"  {printable(image or '')}:")
+            for warning in warnings:
+                self._say(f"    {printable(warning.message)}")
+
+    def _tell_skipped(self) -> None:
+        for reason, skipped in groupby(sorted(self._skipped, key=lambda one: one.reason), lambda one: one.reason):
+            names = [f"{printable(one.image)}{f' ({one.score})' if one.score else ''}" for one in skipped]
+            more = f" and {len(names) - _NAMES_AT_MOST} more" if len(names) > _NAMES_AT_MOST else ""
+            self._say(f"Skipped, {reason}: {', '.join(names[:_NAMES_AT_MOST])}{more}")
+
+    def _say(self, text: str, style: str | None = None) -> None:
+        self._notes.print(text, soft_wrap=True, style=style)
+
+
+class _TileBar:
+    """Progress of one image: a bar on a terminal, elsewhere a line every ten seconds."""
+
+    def __init__(self, notes: Console) -> None:
+        self._notes = notes
+        self._last = 0.0
+        self._shown: tuple[Progress, TaskID] | None = None
+
+    def start(self, title: str, tiles: int) -> None:
+        self.stop()
+        self._last = time.monotonic()
+        if not self._notes.is_interactive:
+            return
+        bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} tiles"),
+            TextColumn("{task.fields[speed]}"),
+            console=self._notes,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._shown = bar, bar.add_task(title, total=tiles, speed="")
+        bar.start()
+
+    def show(self, event: ev.Progress) -> None:
+        speed = f"{event.tiles_per_second:,.0f} tiles/s, {_span(event.seconds_left)} left"
+        if self._shown is not None:
+            bar, task = self._shown
+            bar.update(task, completed=event.done, speed=speed)
+        elif time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES and event.done < event.total:
+            self._last = time.monotonic()
+            name = printable(event.image)
+            self._notes.print(f"{name}: {event.done:,} of {event.total:,} tiles, {speed}", soft_wrap=True)
+
+    def stop(self) -> None:
+        if self._shown is not None:
+            self._shown[0].stop()
+            self._shown = None
+
+
+def _score_table(scored: Sequence[ev.ImageScored]) -> Table:
+    shares = [f"% {one.label}" for one in TUMOUR_CLASSES]
+    numbers = ["Tumour tiles", *shares, "Tile H-score"]
+    made = table("Image", "Score", "Status", *numbers, "Review", numbers=numbers)
+    for event in scored:
+        has_shares = event.score != NOT_ASSESSABLE and event.tumour_tiles > 0
+        percent = [
+            f"{100 * event.counts[one.label] / event.tumour_tiles:.1f}" if has_shares else "" for one in TUMOUR_CLASSES
+        ]
+        made.add_row(
+            printable(event.image),
+            event.score,
+            Text(event.status, style=_STYLES.get(event.status, "")),
+            f"{event.tumour_tiles:,}",
+            *percent,
+            f"{event.tile_h_score:.1f}" if has_shares else "",
+            counted(len(event.review), "reason") if event.review else "",
+        )
+    return made
+
+
+def _ending(event: ev.RunFinished | ev.RestoreFinished, planned: int) -> str:
+    if isinstance(event, ev.RestoreFinished):
+        return f"{event.restored} restored, {event.skipped} skipped, {event.failed} failed"
+    stopped = "Stopped by Ctrl-C; what was finished is kept: " if event.interrupted else ""
+    done = f"{planned} to be scored" if planned else f"{event.scored} scored"
+    return f"{stopped}{done}, {event.skipped} skipped, {event.failed} failed, in {_span(event.seconds)}"
+
+
+def _span(seconds: float) -> str:
+    """``45 s``, ``3:07 min``, ``2:00 h``."""
+    whole = math.ceil(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}:{rest:02} min" if minutes < 100 else f"{minutes // 60}:{minutes % 60:02} h"
