@@ -178,7 +178,7 @@ def what_decides(network: Network, settings: RunSettings, mpp: tuple[float, floa
     """
     return {
         "model": network.bundle.sha256,
-        "whole_slide": settings.whole_slide,
+        "choice": dataclasses.asdict(settings.choice),
         "class_prefix": settings.class_prefix,
         "min_overlap": settings.min_overlap,
         "specimen": settings.specimen,

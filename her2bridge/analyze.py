@@ -14,7 +14,7 @@ from her2bridge.analysis import ImageToScore, Network, analyse, what_decides
 from her2bridge.events import Emit, ImageScored, RunStarted, counts_by_label, region_rows
 from her2bridge.qupath.classes import path_classes
 from her2bridge.qupath.geojson import write_tiles
-from her2bridge.qupath.regions import ChosenRegions, choose_regions
+from her2bridge.qupath.regions import ChosenRegions, RegionChoice, choose_regions
 from her2bridge.qupath.results import RunStamp, new_tiles, no_tiles, score_metadata
 from her2bridge.qupath.seam import NewTiles, PathObject
 from her2bridge.records import Region, SlideScore, SlideSource, Specimen
@@ -58,7 +58,7 @@ def analyze_slide(
     tiles = new_tiles(analysis.predictions, rows, path_classes(settings.class_prefix), run_id, below_regions=below)
     if output is not None:
         write_tiles(output, [tiles])
-    stamp = _stamp(run_id, what_decides(network, settings, source.mpp), chosen, tiles)
+    stamp = _stamp(run_id, what_decides(network, settings, source.mpp), settings.choice, chosen, tiles)
     emit(
         ImageScored(
             image=name,
@@ -78,7 +78,9 @@ def analyze_slide(
     return score
 
 
-def _stamp(run_id: str, decides: Mapping[str, Any], chosen: ChosenRegions, tiles: NewTiles) -> RunStamp:
+def _stamp(
+    run_id: str, decides: Mapping[str, Any], choice: RegionChoice, chosen: ChosenRegions, tiles: NewTiles
+) -> RunStamp:
     return RunStamp(
         run_id,
         provenance.now(),
@@ -86,6 +88,7 @@ def _stamp(run_id: str, decides: Mapping[str, Any], chosen: ChosenRegions, tiles
         provenance.settings_digest(decides),
         provenance.regions_digest(chosen.regions, chosen.exclusions),
         provenance.tiles_digest(tiles.bounds(), tiles.class_names()),
+        choice=choice,
     )
 
 
@@ -93,10 +96,4 @@ def _choose(source: SlideSource, regions: Sequence[PathObject], settings: RunSet
     if regions and not settings.region_classes and all(region.path_class is None for region in regions):
         areas = [Region(one.id, one.name, None, one.geometry) for one in regions if one.geometry is not None]
         return ChosenRegions(tuple(areas), ())
-    return choose_regions(
-        regions,
-        where=source.path.name,
-        region_classes=settings.region_classes,
-        exclude_classes=settings.exclude_classes,
-        whole_slide=settings.whole_slide,
-    )
+    return choose_regions(regions, settings.choice, where=source.path.name)

@@ -118,6 +118,7 @@ class ImagePlanned(Event):
 
     image: str
     action: str
+    standing: str
     regions: int
     tiles: int
 

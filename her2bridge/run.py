@@ -15,17 +15,24 @@ import numpy as np
 import her2bridge.events as ev
 import her2bridge.provenance as provenance
 from her2bridge.analysis import Analysis, ImageToScore, Network, analyse, lay_grid, what_decides
-from her2bridge.errors import Her2BridgeError, UsageError
+from her2bridge.errors import (
+    DeviceUnavailable,
+    Her2BridgeError,
+    NoRegions,
+    SlideNotFound,
+    UnsupportedServer,
+    UsageError,
+)
 from her2bridge.provenance import Standing
 from her2bridge.qupath import results
 from her2bridge.qupath.classes import GRADED_LAST_NAMES, path_classes
 from her2bridge.qupath.open import open_project
 from her2bridge.qupath.regions import choose_regions
 from her2bridge.qupath.results import RunStamp
-from her2bridge.qupath.seam import Entry, ImageUpdate, NewTiles, PathClassRef, Project, StoredTiles
+from her2bridge.qupath.seam import Entry, ImageUpdate, NewTiles, PathClassRef, PathObject, Project, StoredTiles
 from her2bridge.qupath.server_builder import calibration_of, slide_source
 from her2bridge.qupath.side_files import SideResult, write_side_files
-from her2bridge.records import Specimen
+from her2bridge.records import SlideSource, Specimen
 from her2bridge.settings import RunSettings
 from her2bridge.slides import open_slide
 from her2bridge.version import version
@@ -51,6 +58,20 @@ class _Run:
         """The six PathClasses, in the project's colours."""
         return results.coloured(path_classes(self.settings.class_prefix), self.project.path_classes)
 
+    def source_of(self, entry: Entry) -> SlideSource:
+        """Where the image's pixels are.
+
+        Raises:
+            SlideNotFound: the file is missing.
+            UnsupportedServer: an image that is shown in a way that we do not know.
+        """
+        return slide_source(
+            entry.server_json,
+            folder=self.project.folder,
+            saved_uri=self.project.saved_uri,
+            relocations=self.settings.relocations,
+        )
+
 
 def run_project(
     path: Path | str, settings: RunSettings | None = None, emit: ev.Emit = lambda event: None
@@ -74,7 +95,7 @@ def run_project(
     entries = wanted_entries(project, settings.images)
     run = _Run(provenance.new_run_id(), version(), project, Network(settings, emit), settings, emit)
     emit(ev.RunStarted(run.id, run.version, project.backend, run.network.title, len(entries), settings.dry_run))
-    _warn_of_the_project(run)
+    _warn_of_the_project(run, entries)
     may_write = project.read_only_reason is None and not settings.dry_run
     tally: Counter[str] = Counter()
     interrupted = False
@@ -94,6 +115,8 @@ def _guarded(run: _Run, entry: Entry, index: int) -> str:
     """Run one image; whatever goes wrong with it is told, and stays with it."""
     try:
         return run_image(run, entry, index)
+    except (UsageError, DeviceUnavailable):  # of the run as a whole
+        raise
     except Her2BridgeError as error:
         what, where, next_step = error.what, error.where, error.next_step
         kind = type(error).__name__
@@ -110,41 +133,31 @@ def run_image(run: _Run, entry: Entry, index: int) -> str:
     """Score one image, or say why not: ``scored``, ``skipped`` or ``planned``."""
     began = time.monotonic()
     settings = run.settings
-    chosen = choose_regions(
-        entry.annotations(),
-        where=entry.name,
-        region_classes=settings.region_classes,
-        exclude_classes=settings.exclude_classes,
-        whole_slide=settings.whole_slide,
-    )
-    stored = entry.stored_tiles()
+    annotations, stored = entry.annotations(), entry.stored_tiles()
+    chosen = choose_regions(annotations, settings.choice, where=entry.name)
     specimen = settings.specimen or results.stated_specimen(entry.metadata) or Specimen.NOT_STATED
     decides = what_decides(run.network, replace(settings, specimen=specimen), calibration_of(entry.server_json))
     stamp = results.stamp_of(entry.metadata)
-    now = _Digests(
-        provenance.settings_digest(decides),
-        provenance.regions_digest(chosen.regions, chosen.exclusions),
-        provenance.tiles_digest(stored.bounds, stored.class_names),
+    now = _Digests(provenance.settings_digest(decides), provenance.regions_digest(chosen.regions, chosen.exclusions))
+    standing = provenance.standing(
+        stamp,
+        settings=now.settings,
+        regions=_regions_as_asked_then(annotations, stamp) if stamp else now.regions,
+        tiles=provenance.tiles_digest(stored.bounds, stored.class_names),
     )
-    standing = provenance.standing(stamp, settings=now.settings, regions=now.regions, tiles=now.tiles)
     if standing is Standing.STANDS and not settings.force:
         reason = "scored before by the same model, settings and regions"
         run.emit(ev.ImageSkipped(entry.name, reason, entry.metadata.get(results.SCORE, "")))
         return "skipped"
     if standing not in (Standing.NEVER_SCORED, Standing.STANDS):
         run.emit(ev.Warned(entry.name, f"the score of {stamp.time if stamp else '?'} no longer stands: {standing}"))
-    source = slide_source(
-        entry.server_json,
-        folder=run.project.folder,
-        saved_uri=run.project.saved_uri,
-        relocations=settings.relocations,
-    )
+    source = run.source_of(entry)
     graded = np.empty((0, 2)) if settings.class_prefix else entry.detection_centroids(GRADED_LAST_NAMES)
     image = ImageToScore(entry.name, index, source, chosen, stored, specimen, graded)
     if settings.dry_run:
         with open_slide(source) as slide:
             grid, _ = lay_grid(image, slide, run.network, settings)
-        run.emit(ev.ImagePlanned(entry.name, f"score ({standing})", len(grid.regions), len(grid)))
+        run.emit(ev.ImagePlanned(entry.name, f"score ({standing})", standing, len(grid.regions), len(grid)))
         return "planned"
     analysis = analyse(image, run.network, settings, run.emit)
     _write(run, entry, stored, analysis, now, began)
@@ -155,7 +168,15 @@ def run_image(run: _Run, entry: Entry, index: int) -> str:
 class _Digests:
     settings: str
     regions: str
-    tiles: str
+
+
+def _regions_as_asked_then(annotations: Sequence[PathObject], stamp: RunStamp) -> str:
+    """Digest of the regions that the run of a stamp would choose now; of nothing where it would find none."""
+    try:
+        chosen = choose_regions(annotations, stamp.choice, where="")
+    except NoRegions:
+        return provenance.regions_digest((), ())
+    return provenance.regions_digest(chosen.regions, chosen.exclusions)
 
 
 def _write(run: _Run, entry: Entry, stored: StoredTiles, analysis: Analysis, now: _Digests, began: float) -> None:
@@ -169,7 +190,8 @@ def _write(run: _Run, entry: Entry, stored: StoredTiles, analysis: Analysis, now
     if foreign:
         run.emit(ev.Warned(entry.name, f"not written by her2bridge, and so left as they are: {', '.join(foreign)}"))
     tiles = marked_tiles_digest(fresh, stored, corrections)
-    stamp = RunStamp(run.id, provenance.now(), run.version, now.settings, now.regions, tiles, foreign)
+    choice = run.settings.choice
+    stamp = RunStamp(run.id, provenance.now(), run.version, now.settings, now.regions, tiles, foreign, choice)
     metadata = results.score_metadata(score, run.network.title, stamp)
     measured = zip(grid.regions, score.region_counts, strict=True) if below else ()
     measurements = {r.id: results.region_measurements(counts, assessable=score.assessable) for r, counts in measured}
@@ -227,7 +249,19 @@ def wanted_entries(project: Project, names: Sequence[str]) -> list[Entry]:
     return [entry for entry in project.entries if not names or entry.name in names]
 
 
-def _warn_of_the_project(run: _Run) -> None:
+def _warn_of_the_project(run: _Run, entries: Sequence[Entry]) -> None:
+    """What concerns more than one image: a project that must not be written, and all slides that are missing."""
     if run.project.read_only_reason is not None and not run.settings.dry_run:
         reason = run.project.read_only_reason
         run.emit(ev.Warned(None, f"{reason}; results go to {run.project.folder / 'her2bridge' / 'results'} only"))
+    missing: dict[str, list[str]] = {}
+    for entry in entries:
+        try:
+            run.source_of(entry)
+        except SlideNotFound as error:
+            missing.setdefault(error.next_step, []).append(entry.name)
+        except UnsupportedServer:  # told when its turn comes
+            continue
+    if sum(map(len, missing.values())) > 1:
+        for next_step, names in missing.items():
+            run.emit(ev.Warned(None, f"{len(names)} slides were not found: {', '.join(names)}. {next_step}"))

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 
 from her2bridge.calibration import MPP_RANGE
 from her2bridge.errors import UsageError
-from her2bridge.inference.runtime.base import PRECISIONS
+from her2bridge.inference.runtime.base import PRECISIONS, RUNTIMES
+from her2bridge.qupath.regions import RegionChoice
 from her2bridge.records import Specimen
 from her2bridge.scoring import ScoreSettings
-
-RUNTIMES = ("auto", "torch", "openvino")
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,11 @@ class RunSettings:
     force: bool = False
     dry_run: bool = False
     scores: ScoreSettings = field(default_factory=ScoreSettings)
+
+    @property
+    def choice(self) -> RegionChoice:
+        """Which annotations are scored."""
+        return RegionChoice(self.region_classes, self.exclude_classes, self.whole_slide)
 
     def __post_init__(self) -> None:
         _one_of(self.precision, "--precision", PRECISIONS)

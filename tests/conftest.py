@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from her2bridge.demo import Demo, make_demo
+from her2bridge.qupath.open import open_project
+from her2bridge.qupath.via_files.create import NewImage, create_project
+from her2bridge.restore import restore_project
 
 sys.path.insert(0, str(Path(__file__).parent))  # for coordinate_slide.py
 
@@ -53,3 +57,17 @@ def her2_cores() -> Path:
     if not (folder / "images").is_dir():
         pytest.skip(f"the real cores are not here: {folder}")
     return folder
+
+
+def redrawn(demo: Demo, folder: Path) -> Demo:
+    """The same project and results, the first region smaller: what QuPath saves after a person redrew it."""
+    (entry,) = open_project(demo.project, "files").entries
+    first, *others = entry.annotations()
+    assert first.geometry is not None
+    bare = [replace(one, measurements={}) for one in (replace(first, geometry=first.geometry.buffer(-200)), *others)]
+    size = (demo.truth.width, demo.truth.height)
+    image = NewImage(demo.slide, entry.name, size=size, mpp=0.25, annotations=bare, metadata={})
+    path = create_project(folder, [image])
+    shutil.copytree(demo.project.parent / "her2bridge", folder / "her2bridge")
+    assert restore_project(path).restored == 1
+    return replace(demo, project=path)

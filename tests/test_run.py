@@ -12,12 +12,13 @@ from typing import TypeVar
 
 import numpy as np
 import pytest
-from conftest import FIXTURES, contents
+import torch
+from conftest import FIXTURES, contents, redrawn
 from shapely.geometry import box
 
 from her2bridge import events as ev
 from her2bridge.demo import Demo, compare_with_truth
-from her2bridge.errors import BundleNotFound, ProjectReadOnly, UsageError
+from her2bridge.errors import BundleNotFound, DeviceUnavailable, ProjectReadOnly, UsageError
 from her2bridge.qupath import results
 from her2bridge.qupath.geojson import read_tiles
 from her2bridge.qupath.open import open_project
@@ -204,12 +205,21 @@ class TestAgain:
 
     def test_a_redrawn_region_makes_the_score_stale(self, demo: Demo, tmp_path: Path) -> None:
         run(demo.project)
-        redrawn = _redrawn(demo, tmp_path / "redrawn")
-        heard = run(redrawn.project)
+        other = redrawn(demo, tmp_path / "redrawn")
+        heard = run(other.project)
         assert "STALE" in warnings(heard)
-        count = len(entry_of(redrawn).stored_tiles())
+        count = len(entry_of(other).stored_tiles())
         assert count == sum(only(heard, ev.ImageScored).counts.values())
         assert count < len(entry_of(demo).stored_tiles())
+
+    def test_other_regions_asked_for_are_no_stale_score(self, demo: Demo) -> None:
+        run(demo.project)
+        other = replace(CPU, exclude_classes=("Tumor: Positive",))
+        heard = run(demo.project, other)
+        assert "other model or settings" in warnings(heard)
+        assert "STALE" not in warnings(heard)
+        assert only(run(demo.project, other), ev.ImageSkipped)
+        assert "other model or settings" in warnings(run(demo.project, replace(CPU, dry_run=True)))
 
     def test_corrections_are_kept_and_counted(self, demo: Demo) -> None:
         before = only(run(demo.project), ev.ImageScored).counts
@@ -286,6 +296,13 @@ class TestErrors:
         assert not len(first.stored_tiles())
         assert len(second.stored_tiles())
 
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+    def test_a_gpu_that_is_required_concerns_the_run(self, demo: Demo) -> None:
+        before = contents(demo.project.parent)
+        with pytest.raises(DeviceUnavailable, match="No GPU is here"):
+            run(demo.project, RunSettings(require_gpu=True))
+        assert contents(demo.project.parent) == before
+
     def test_no_regions(self, demo: Demo) -> None:
         before = contents(demo.project.parent)
         failed = only(run(demo.project, replace(CPU, region_classes=("Stroma",))), ev.ImageFailed)
@@ -348,6 +365,10 @@ class TestErrors:
         failed = [event for event in heard if isinstance(event, ev.ImageFailed)]
         assert [event.error for event in failed] == ["SlideNotFound"] * 5
         assert all("--relocate" in event.next_step for event in failed)
+        assert heard[1] == ev.Warned(None, only(heard, ev.Warned).message)
+        listed = only(heard, ev.Warned).message
+        assert listed.startswith("5 slides were not found: core_0.tif, core_1.tif")
+        assert '--relocate "/slides/her2_cores/images=NEW"' in listed
         assert contents(folder) == before
 
 
@@ -398,17 +419,3 @@ def _two_images(demo: Demo, tmp_path: Path) -> Path:
     regions = [_annotation(1, 300, 300, 1500, 900)]
     first = NewImage(path=tmp_path / "copy.tif", name="first", size=size, mpp=0.25, annotations=regions, metadata={})
     return create_project(tmp_path / "two", [first, replace(first, path=demo.slide, name="second")])
-
-
-def _redrawn(demo: Demo, folder: Path) -> Demo:
-    """The same project and results, the first region smaller: what QuPath saves after a person redrew it."""
-    entry = entry_of(demo)
-    first, *others = entry.annotations()
-    assert first.geometry is not None
-    bare = [replace(one, measurements={}) for one in (replace(first, geometry=first.geometry.buffer(-200)), *others)]
-    size = (demo.truth.width, demo.truth.height)
-    image = NewImage(demo.slide, entry.name, size=size, mpp=0.25, annotations=bare, metadata={})
-    path = create_project(folder, [image])
-    shutil.copytree(demo.project.parent / "her2bridge", folder / "her2bridge")
-    assert restore_project(path).restored == 1
-    return replace(demo, project=path)

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from her2bridge.errors import UsageError
-from her2bridge.inference.runtime import choose
-from her2bridge.settings import RUNTIMES, RunSettings
+from her2bridge.settings import RunSettings
 
 
 @pytest.mark.parametrize(
@@ -78,7 +77,3 @@ def test_what_cannot_be_together(fields: dict[str, Any], options: str) -> None:
 )
 def test_what_can(fields: dict[str, Any]) -> None:
     RunSettings(**fields)
-
-
-def test_the_runtimes_are_those_that_can_be_chosen() -> None:
-    assert choose.RUNTIMES == RUNTIMES

@@ -76,14 +76,17 @@ def project(path: Path) -> Iterator[Check]:
 def _image(entry: Entry, outcome: ev.ImagePlanned | ev.ImageFailed, known: str | None) -> Check:
     if isinstance(outcome, ev.ImageFailed):
         return Check(BROKEN, entry.name, f"{outcome.what} ({outcome.where})", outcome.next_step)
-    standing = next(one for one in Standing if one in outcome.action)
+    standing = Standing(outcome.standing)
     says = f"{'its score ' if standing is Standing.STANDS else ''}{standing}"
     says = f"{says}; {outcome.tiles:,} tiles in {counted(outcome.regions, 'region')}"
     if entry.read_only_reason not in (None, known):
         return Check(NOTE, entry.name, f"{says}; {entry.read_only_reason}", "Results can go to the side files only.")
     if standing in (Standing.STANDS, Standing.NEVER_SCORED):
         return Check(OK, entry.name, says)
-    return Check(NOTE, entry.name, says, "Score it again: her2bridge run PROJECT.")
+    again = "Score it again: her2bridge run PROJECT."
+    if standing is Standing.OTHER_SETTINGS:
+        again = f"Nothing, if other options than the usual ones were meant. {again}"
+    return Check(NOTE, entry.name, says, again)
 
 
 def _engines() -> Iterator[Check]:

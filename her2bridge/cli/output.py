@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -26,6 +27,7 @@ from her2bridge.events import Event, Failed, ImageFailed, Progress, to_json
 from her2bridge.version import version
 
 _LOG = logging.getLogger(__name__)
+_LOGGED = frozenset({"run_id", "version", "backend", "model", "device", "precision", "runtime", "error", "standing"})
 
 
 class Output:
@@ -61,7 +63,7 @@ class Output:
     def __call__(self, event: Event) -> None:
         """Hear an event."""
         if not isinstance(event, Progress):
-            _LOG.info("%s", to_json(event))
+            _LOG.info("%s", _without_names(event))
         if self._lines is None:
             self.told(event)
         else:
@@ -110,6 +112,13 @@ class Output:
             name = name or type(error).__name__
             self._lines.write(to_json(Failed(name, error.what, error.where, error.next_step, error.exit_code)))
         raise typer.Exit(error.exit_code) from error
+
+
+def _without_names(event: Event) -> str:
+    """An event for the log: what it says of the machine and in numbers. Names of images and files may be patients'."""
+    values = {field.name: getattr(event, field.name) for field in fields(event)}
+    shown = [f"{key}={value}" for key, value in values.items() if key in _LOGGED or isinstance(value, int | float)]
+    return " ".join([event.name, *shown])
 
 
 @contextmanager

@@ -26,11 +26,8 @@ _NOT_AN_EXCLUSION = frozenset({"region*"})  # QuPath's default class for "some r
 
 
 def path_classes(prefix: str | None = None) -> list[PathClassRef]:
-    """The six classes in the network's order, e.g. ``3+``, or ``HER2: 3+`` with the prefix ``HER2``.
-
-    A prefix may have levels of its own (``HER2: AI``): to QuPath a colon parts names, wherever it stands.
-    """
-    head = tuple(name for part in (prefix or "").split(":") if (name := part.strip()))
+    """The six classes in the network's order, e.g. ``3+``, or ``HER2: 3+`` with the prefix ``HER2``."""
+    head = (prefix,) if prefix else ()
     return [PathClassRef((*head, name), rgb) for name, rgb in _WRITTEN.values()]
 
 

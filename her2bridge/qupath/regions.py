@@ -14,6 +14,21 @@ from her2bridge.qupath.seam import PathObject
 from her2bridge.records import Region
 
 
+@dataclass(frozen=True)
+class RegionChoice:
+    """Which annotations a run was asked to score.
+
+    Attributes:
+        region_classes: PathClasses that are scored; empty for ``Tumor``, ``Tumour`` and what derives from them.
+        exclude_classes: PathClasses that are cut out, besides those whose name ends in ``*``.
+        whole_slide: all tissue instead of annotations; only what is cut out is wanted of them.
+    """
+
+    region_classes: tuple[str, ...] = ()
+    exclude_classes: tuple[str, ...] = ()
+    whole_slide: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class ChosenRegions:
     """The regions to be scored, what is cut out of them, and what was passed over on the way."""
@@ -23,15 +38,8 @@ class ChosenRegions:
     warnings: tuple[str, ...] = ()
 
 
-def choose_regions(
-    annotations: Sequence[PathObject],
-    *,
-    where: str,
-    region_classes: Sequence[str] = (),
-    exclude_classes: Sequence[str] = (),
-    whole_slide: bool = False,
-) -> ChosenRegions:
-    """Sort the annotations of one image; with ``whole_slide`` only what is cut out is wanted of them.
+def choose_regions(annotations: Sequence[PathObject], choice: RegionChoice, *, where: str) -> ChosenRegions:
+    """Sort the annotations of one image.
 
     Raises:
         NoRegions: nothing to score; the message names the classes that are there.
@@ -40,8 +48,9 @@ def choose_regions(
     for annotation in annotations:
         if annotation.geometry is None:
             continue
-        excluded = is_exclusion(annotation.path_class, exclude_classes)
-        if not excluded and (whole_slide or not is_scored_region(annotation.path_class, region_classes)):
+        excluded = is_exclusion(annotation.path_class, choice.exclude_classes)
+        is_scored = not choice.whole_slide and is_scored_region(annotation.path_class, choice.region_classes)
+        if not excluded and not is_scored:
             continue
         _, z, t = annotation.plane
         if (z, t) != (0, 0):
@@ -51,9 +60,9 @@ def choose_regions(
         else:
             class_name = str(annotation.path_class)
             regions.append(Region(annotation.id, annotation.name, class_name, annotation.geometry))
-    if not regions and not whole_slide:
+    if not regions and not choice.whole_slide:
         raise NoRegions(
-            f"There is no region to score: no annotation is classed {_wanted(region_classes)}.",
+            f"There is no region to score: no annotation is classed {_wanted(choice.region_classes)}.",
             where=where,
             next_step=f"{_classes_there(annotations)} Draw a region and class it Tumor in QuPath,"
             " or name another class with --region-class, or score all tissue with --whole-slide.",

@@ -6,15 +6,18 @@ so that a class which a person changed can be told from the one we wrote.
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from her2bridge.qupath.classes import class_of, path_classes
+from her2bridge.qupath.regions import RegionChoice
 from her2bridge.qupath.seam import NewTiles, PathClassRef, StoredTiles
 from her2bridge.records import (
     LEFT_OUT,
@@ -71,6 +74,7 @@ class RunStamp:
         regions: digest of the regions and what was cut out of them, 12 hex digits.
         tiles: digest of the image's marked tiles after the run, 12 hex digits.
         kept: keys of ``METADATA_KEYS`` that somebody else had written before; never overwritten.
+        choice: which annotations were asked for.
     """
 
     run_id: str
@@ -80,10 +84,13 @@ class RunStamp:
     regions: str
     tiles: str
     kept: tuple[str, ...] = ()
+    choice: RegionChoice = field(default_factory=RegionChoice)
 
     def __str__(self) -> str:
         parts = [self.run_id, self.time, f"her2bridge {self.version}", RESEARCH_USE_ONLY]
         parts += [f"settings {self.settings}", f"regions {self.regions}", f"tiles {self.tiles}"]
+        asked = {name: value for name, value in asdict(self.choice).items() if value}
+        parts += [f"asked {json.dumps(asked, ensure_ascii=False)}"] if asked else []
         return " | ".join(parts + ([f"not written: {', '.join(self.kept)}"] if self.kept else []))
 
     @classmethod
@@ -93,14 +100,20 @@ class RunStamp:
         if match is None:
             return None
         fields = match.groupdict()
-        kept = fields.pop("kept")
-        return cls(**fields, kept=tuple(kept.split(", ")) if kept else ())
+        kept, asked = fields.pop("kept"), fields.pop("asked")
+        try:
+            given: dict[str, Any] = json.loads(asked or "{}")
+            classes, excluded = (tuple(given.get(key, ())) for key in ("region_classes", "exclude_classes"))
+            choice = RegionChoice(classes, excluded, bool(given.get("whole_slide")))
+        except (ValueError, TypeError):
+            return None
+        return cls(**fields, kept=tuple(kept.split(", ")) if kept else (), choice=choice)
 
 
 _STAMP = re.compile(
     r"(?P<run_id>[0-9a-f]{12}) \| (?P<time>\S+) \| her2bridge (?P<version>\S+) \| research use only"
     r" \| settings (?P<settings>[0-9a-f]{12}) \| regions (?P<regions>[0-9a-f]{12}) \| tiles (?P<tiles>[0-9a-f]{12})"
-    r"(?: \| not written: (?P<kept>.+))?"
+    r"(?: \| asked (?P<asked>\{.*\}))?(?: \| not written: (?P<kept>[^{}]+))?"
 )
 
 

@@ -7,10 +7,13 @@ seeds give equal slides whatever ``workers`` is.
 
 from __future__ import annotations
 
+import signal
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -134,12 +137,26 @@ def _render(patches: list[_Patch], workers: int) -> Iterator[tuple[tuple[int, in
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         ahead = 2 * workers  # Only a few results wait at a time, so that memory does not grow with the slide.
-        waiting = deque(pool.submit(_render_patch, patch) for patch in patches[:ahead])
+        with _children_deaf_to_ctrl_c():
+            waiting = deque(pool.submit(_render_patch, patch) for patch in patches[:ahead])
         for index, patch in enumerate(patches):
             picture, cover = waiting.popleft().result()
             if index + ahead < len(patches):
                 waiting.append(pool.submit(_render_patch, patches[index + ahead]))
             yield patch.bounds, picture, cover
+
+
+@contextmanager
+def _children_deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes started meanwhile leave Ctrl-C to this one, from their first import on: each would tell of it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _render_patch(patch: _Patch) -> tuple[ByteArray, ByteArray]:

@@ -132,6 +132,16 @@ class TestTheUnforeseen:
         assert "Traceback" in call("run", "p", "--debug").stderr
 
 
+def test_no_name_of_an_image_is_in_the_log(demo: Demo, tmp_path: Path) -> None:
+    """Names of images and files may be patients'."""
+    log = tmp_path / "log.txt"
+    assert call("run", demo.project, "--dry-run", "--log", log).exit_code == 0
+    assert "run_started" in log.read_text()
+    assert "tiles=" in log.read_text()
+    assert demo.slide.stem not in log.read_text()
+    assert str(demo.project.parent) not in log.read_text()
+
+
 def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
     told = call("run", "p", "--log", tmp_path / "nowhere" / "log.txt")
     assert told.exit_code == 1

@@ -63,7 +63,7 @@ def test_a_run_says_with_what_it_is_done() -> None:
 
 
 def test_a_dry_run_needs_no_closed_project() -> None:
-    planned = ev.ImagePlanned("a.tif", "score (never scored)", 2, 1600)
+    planned = ev.ImagePlanned("a.tif", "score (never scored)", "never scored", 2, 1600)
     started = ev.RunStarted("id", "0.1.0", "files", "m", 1, dry_run=True)
     results, notes = told([started, planned, ev.RunFinished(0, 0, 0, False, 1.0)])
     assert "1 to be scored, 0 skipped, 0 failed, in 1 s" in notes

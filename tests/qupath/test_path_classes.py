@@ -28,10 +28,6 @@ class TestWritten:
         assert [str(one) for one in path_classes("HER2")] == [f"HER2: {one}" for one in path_classes()]
         assert [one.rgb for one in path_classes("HER2")] == [one.rgb for one in path_classes()]
 
-    def test_a_prefix_of_several_levels(self) -> None:
-        names = [one.names for one in path_classes(" AI:HER2 ")]
-        assert names[:2] == [("AI", "HER2", "Negative"), ("AI", "HER2", "1+")]
-
     @pytest.mark.parametrize("prefix", [None, "", "HER2", "AI: HER2"])
     def test_are_read_back(self, prefix: str | None) -> None:
         assert [class_of(str(one)) for one in path_classes(prefix)] == list(TileClass)

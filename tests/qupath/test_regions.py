@@ -7,7 +7,7 @@ from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
 from her2bridge.errors import NoRegions
-from her2bridge.qupath.regions import ChosenRegions, choose_regions
+from her2bridge.qupath.regions import ChosenRegions, RegionChoice, choose_regions
 from her2bridge.qupath.seam import PathClassRef, PathObject
 
 SQUARE = box(0, 0, 10, 10)
@@ -24,7 +24,7 @@ def annotation(
 
 
 def choose(*annotations: PathObject, **how: object) -> ChosenRegions:
-    return choose_regions(annotations, where="slide 1", **how)  # type: ignore[arg-type]
+    return choose_regions(annotations, RegionChoice(**how), where="slide 1")  # type: ignore[arg-type]
 
 
 def names(chosen: ChosenRegions) -> list[str | None]:

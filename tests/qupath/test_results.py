@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from shapely.geometry import box
 
 from her2bridge.qupath import results
 from her2bridge.qupath.classes import path_classes
+from her2bridge.qupath.regions import RegionChoice
 from her2bridge.qupath.results import METADATA_KEYS, PROBABILITY_NAMES, RunStamp
 from her2bridge.qupath.seam import NewTiles, PathClassRef, StoredTiles
 from her2bridge.records import (
@@ -27,6 +30,8 @@ from her2bridge.records import (
 from her2bridge.tiling import make_grid
 
 HEX = st.text("0123456789abcdef", min_size=12, max_size=12)
+NAMES = st.lists(st.text(min_size=1, max_size=12)).map(tuple)
+CHOICES = st.builds(RegionChoice, NAMES, NAMES, st.booleans())
 STAMP = RunStamp("0123456789ab", "2026-11-24T17:00:00Z", "0.1.0", "a" * 12, "b" * 12, "c" * 12)
 
 
@@ -90,10 +95,17 @@ class TestMetadata:
             assert empty == [*(f"HER2 AI % tiles {c}" for c in ("0", "1+", "2+", "3+")), *METADATA_KEYS[7:9]]
             assert metadata["HER2 AI tumour tiles"] == str(counts.tumour)
 
-    @given(HEX, HEX, HEX, HEX, st.lists(st.sampled_from(METADATA_KEYS), unique=True))
-    def test_stamp_is_read_back(self, run: str, settings: str, regions: str, tiles: str, kept: list[str]) -> None:
-        stamp = RunStamp(run, "2026-11-24T17:00:00Z", "1.2.3rc1", settings, regions, tiles, tuple(kept))
+    @given(HEX, HEX, HEX, HEX, st.lists(st.sampled_from(METADATA_KEYS), unique=True), CHOICES)
+    def test_stamp_is_read_back(
+        self, run: str, settings: str, regions: str, tiles: str, kept: list[str], choice: RegionChoice
+    ) -> None:
+        stamp = RunStamp(run, "2026-11-24T17:00:00Z", "1.2.3rc1", settings, regions, tiles, tuple(kept), choice)
         assert RunStamp.parse(str(stamp)) == stamp
+
+    def test_usual_regions_are_not_mentioned(self) -> None:
+        assert "asked" not in str(STAMP)
+        asked = replace(STAMP, choice=RegionChoice(("HER2 ROI",)))
+        assert str(asked) == f'{STAMP} | asked {{"region_classes": ["HER2 ROI"]}}'
 
     @pytest.mark.parametrize("text", [None, "", "by hand", str(STAMP)[:-1], str(STAMP) + " "])
     def test_other_texts_are_no_stamps(self, text: str | None) -> None:
@@ -102,7 +114,7 @@ class TestMetadata:
     def test_keys_of_others_are_found_and_not_written(self) -> None:
         before = {"HER2 AI review": "seen by me", "Case score": "2+"}
         assert results.foreign_keys(before) == ("HER2 AI review",)
-        stamp = RunStamp(**{**vars(STAMP), "kept": ("HER2 AI review",)})
+        stamp = replace(STAMP, kept=("HER2 AI review",))
         after = before | results.score_metadata(score_of(TileCounts((1, 1, 1, 1, 1, 1))), "m", stamp)
         assert after["HER2 AI review"] == "seen by me"
         assert results.foreign_keys(after) == ("HER2 AI review",)  # remembered by the next run

@@ -11,6 +11,7 @@ from her2bridge.errors import BundleDamaged
 from her2bridge.records import ByteArray, Float32Array
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+RUNTIMES = ("auto", "torch", "openvino")
 
 
 class Runtime(Protocol):

@@ -6,7 +6,7 @@ import logging
 
 from her2bridge.errors import UsageError
 from her2bridge.inference.runtime import openvino_runtime
-from her2bridge.inference.runtime.base import Runtime
+from her2bridge.inference.runtime.base import RUNTIMES, Runtime
 from her2bridge.inference.runtime.torch_runtime import (
     Hardware,
     TorchHardware,
@@ -15,8 +15,6 @@ from her2bridge.inference.runtime.torch_runtime import (
     resolve_precision,
 )
 from her2bridge.model.bundle import Bundle
-
-RUNTIMES = ("auto", "torch", "openvino")
 
 _LOG = logging.getLogger(__name__)
 
