@@ -4,7 +4,7 @@ The coordinate law
 ------------------
 Every coordinate between modules is in **pixels of the full-resolution image as QuPath shows it**: origin at the top
 left corner of the top left pixel, x to the right, y down, floats. ``qupath/server_builder.py`` says how that image
-lies in the file (bounds, crop, rotation, series) and ``slides.py`` reads accordingly; nobody else converts.
+lies in the file (bounds, crop, rotation, series) and ``slides/`` reads accordingly; nobody else converts.
 
 Arrays are numpy; ``n`` stands for the number of tiles of a slide and ``k`` for the number of its regions.
 """

@@ -42,6 +42,8 @@ ONLY_UNDER = {
     "safetensors": ("model", "inference", "training", "experiments"),
     "openvino": ("inference",),
     "tiffslide": ("slides",),
+    "openslide": ("slides",),
+    "tmapslide": ("slides",),
     "paquo": ("qupath.via_paquo",),
     "jpype": ("qupath.via_paquo",),
     "typer": ("cli",),

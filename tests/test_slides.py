@@ -12,8 +12,8 @@ from coordinate_slide import coordinate_pixels, halved, write_slide
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from vendor_slides import write_scn
 
-from her2bridge import slides
 from her2bridge.errors import (
     Her2BridgeError,
     NoCalibration,
@@ -237,7 +237,7 @@ class TestOpen:
             np.testing.assert_array_equal(slide.read(0, 0, 70, 90, 70, 90), np.rot90(pixels, -1))
 
     def test_picture_too_large(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(slides, "MAX_PLAIN_PIXELS", 99)
+        monkeypatch.setattr("her2bridge.slides.via_pillow.MAX_PIXELS", 99)
         Image.new("RGB", (10, 10)).save(tmp_path / "p.png")
         with pytest.raises(SlideUnreadable) as error:
             open_slide(SlideSource(tmp_path / "p.png"))
@@ -293,22 +293,20 @@ class TestOpen:
             open_slide(SlideSource(path, series=2))
         three_parts(error.value, "number 3", "holds 2")
 
-    def test_bounds(self, pyramid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """(0,0) of QuPath's OpenSlide server lies at the bounds."""
-        with tiffslide.TiffSlide(pyramid) as theirs:
-            properties = theirs.properties
-        box = {"x": 40, "y": 24, "width": 500, "height": 400}
-        bounds = properties | {f"tiffslide.bounds-{name}": value for name, value in box.items()}
-        monkeypatch.setattr(tiffslide.TiffSlide, "properties", bounds)
-        pixels = coordinate_pixels(WIDTH, HEIGHT)
-        with open_slide(SlideSource(pyramid, file_size=(500, 400), use_bounds=True, view=(Rotate(2),))) as slide:
-            assert slide.size == (500, 400)
-            shown = pixels[24:424, 40:540][::-1, ::-1]
-            np.testing.assert_array_equal(slide.read(-5, 0, 600, 400, 600, 400), padded(shown, -5, 0, 600, 400))
-        with open_slide(SlideSource(pyramid, file_size=(WIDTH, HEIGHT))) as slide:
-            np.testing.assert_array_equal(slide.read(0, 0, WIDTH, HEIGHT, WIDTH, HEIGHT), pixels)
+    def test_bounds(self, tmp_path: Path) -> None:
+        """(0,0) of QuPath's OpenSlide server lies at the bounds, whose extent is that of the pixels."""
+        pixels = coordinate_pixels(399, 300)
+        path = write_scn(tmp_path / "b.scn", pixels, at=(40, 24), canvas=(611, 437), nm=251.3)
+        with open_slide(SlideSource(path, file_size=(399, 300), use_bounds=True, view=(Rotate(2),))) as slide:
+            assert slide.size == (399, 300)
+            shown = pixels[::-1, ::-1]
+            np.testing.assert_array_equal(slide.read(-5, 0, 450, 300, 450, 300), padded(shown, -5, 0, 450, 300))
+        with open_slide(SlideSource(path, file_size=(612, 438))) as slide:
+            whole = slide.read(0, 0, 612, 438, 612, 438)
+        np.testing.assert_array_equal(whole[24:324, 40:439], pixels)
+        assert not whole[:24].any()  # black where nothing was scanned, as in QuPath
         with pytest.raises(SizeMismatch):
-            open_slide(SlideSource(pyramid, file_size=(WIDTH, HEIGHT), use_bounds=True))
+            open_slide(SlideSource(path, file_size=(612, 438), use_bounds=True))
 
     def test_levels_of_another_shape_are_left_alone(self, tmp_path: Path) -> None:
         with tifffile.TiffWriter(tmp_path / "l.tif") as writer:

@@ -7,7 +7,6 @@ import platform
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from PIL import Image
@@ -22,7 +21,7 @@ from her2bridge.qupath.seam import Entry
 from her2bridge.records import SlideSource
 from her2bridge.run import run_project
 from her2bridge.settings import RunSettings
-from her2bridge.slides import open_slide
+from her2bridge.slides import open_slide, slide_readers
 
 OK, NOTE, BROKEN = "ok", "note", "broken"
 
@@ -49,7 +48,7 @@ def machine() -> Iterator[Check]:
     yield Check(OK, "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     yield from _engines()
     yield from _model()
-    yield _slides()
+    yield from _slides()
     yield look_for_qupath()
 
 
@@ -139,9 +138,8 @@ def _network(bundle: Bundle) -> Check:
     )
 
 
-def _slides() -> Check:
-    """Writes a tiny JPEG-compressed TIFF, and reads it as a slide."""
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("tiffslide", "tifffile", "imagecodecs"))
+def _slides() -> Iterator[Check]:
+    """Writes a tiny JPEG-compressed TIFF and reads it as a slide; then which formats have a reader."""
     try:
         with tempfile.TemporaryDirectory(prefix="her2bridge-") as folder:
             path = Path(folder) / "slide.tif"
@@ -149,11 +147,14 @@ def _slides() -> Check:
             with open_slide(SlideSource(path)) as slide:
                 slide.read(0, 0, 64, 64, 64, 64)
     except Her2BridgeError as error:
-        return _broken("Slides", error)
+        yield _broken("Slides", error)
     except (ImportError, OSError) as error:
-        return Check(BROKEN, "Slides", f"{versions}: {error}", "Install them again: see README.md, Installation.")
-    opens = "SVS, NDPI, SCN, OME-TIFF and other 8-bit RGB TIFF; PNG, JPEG, BMP"
-    return Check(OK, "Slides", f"{versions}: {opens}. Others (MRXS, CZI, VSI …): export OME-TIFF from QuPath")
+        yield Check(BROKEN, "Slides", str(error), "Install her2bridge again: see README.md.")
+    for reader in slide_readers():
+        if reader.version is not None:
+            yield Check(OK, "Slides", f"{reader.opens} ({reader.name} {reader.version})")
+        else:
+            yield Check(NOTE, "Slides", f"{reader.opens}: {reader.name} is not installed", f"{reader.install}.")
 
 
 def look_for_qupath() -> Check:
