@@ -33,5 +33,8 @@ types: setup
 
 check: lint types test
 
+bench: setup
+	$(BIN)/python benchmarks/tiles_in_projects.py
+
 clean:
 	rm -rf .venv demo

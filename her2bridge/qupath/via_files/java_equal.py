@@ -29,10 +29,11 @@ class _Comparison:
     def __init__(self, keys: int, edited: Mapping[int, Keyed]) -> None:
         self._pairs: IntArray = np.full(keys, -1, dtype=np.int64)
         self._edited = edited
+        self._edited_keys: IntArray = np.array(sorted(edited), dtype=np.int64)
 
     def lists(self, ours: Sequence[Node], theirs: Sequence[Node]) -> None:
         """Item by item; a run counts as the objects it stands for."""
-        left, right = _Cursor(ours), _Cursor(theirs)
+        left, right = _Cursor(ours, self._edited_keys), _Cursor(theirs, self._edited_keys[:0])
         while not left.is_done and not right.is_done:
             count = self._in_columns(left, right)
             if count:
@@ -53,9 +54,7 @@ class _Comparison:
         one, other = left.item, right.item
         if not (isinstance(one, Run) and isinstance(other, Run) and _alike(one, other)):
             return 0
-        count = min(len(one) - left.row, len(other) - right.row, MAX_ROWS)
-        edited = left.rows(count).touched(self._edited)
-        return int(edited.argmax()) if edited.any() else count
+        return min(left.untouched(), len(other) - right.row, MAX_ROWS)
 
     def nodes(self, one: Node, other: Node) -> None:
         """Two nodes; raises where they differ."""
@@ -125,10 +124,12 @@ class _Comparison:
 
 
 class _Cursor:
-    """A place in a list whose runs count as many items."""
+    """A place in a list whose runs count as many items; ``edited`` are keys, ascending."""
 
-    def __init__(self, items: Sequence[Node]) -> None:
+    def __init__(self, items: Sequence[Node], edited: IntArray) -> None:
         self._items: Iterator[Node] = iter(items)
+        self._edited = edited
+        self._touched = np.zeros(0, dtype=bool)
         self.is_done = False
         self.item: Node = None
         self.row = 0
@@ -139,8 +140,15 @@ class _Cursor:
         for item in self._items:
             if not isinstance(item, Run) or len(item):
                 self.item = item
+                if isinstance(item, Run):
+                    self._touched = item.touched(self._edited)
                 return
         self.is_done = True
+
+    def untouched(self) -> int:
+        """How many rows of the run it is at come before one that is edited."""
+        ahead = self._touched[self.row :]
+        return int(ahead.argmax()) if ahead.any() else len(ahead)
 
     def rows(self, count: int) -> Run:
         """The next rows of the run it is at."""

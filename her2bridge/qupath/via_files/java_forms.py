@@ -71,6 +71,15 @@ class Form:
         found = [slot for slot in self.slots if slot.node is node and slot.kind != "fixed"]
         return found[0] if len(found) == 1 else None
 
+    def fits(self, data: bytes, at: int, count: int) -> bool:
+        """Whether so many objects of this form stand in a row from ``at`` on; quick where they do not."""
+        for _ in range(count):
+            row = self._match_one(data, at)
+            if row is None:
+                return False
+            at = row[1]
+        return True
+
     def match(self, data: bytes, buffer: Bytes, at: int, limit: int) -> tuple[IntArray, int]:
         """Segment starts, int64 [m, s], of the objects of this form in a row from ``at`` on, and their end.
 
@@ -80,8 +89,6 @@ class Form:
             at: the first object's first byte.
             limit: of how many objects at most.
         """
-        if self.patterns[0][0].match(data, at) is None:
-            return np.empty((0, len(self.patterns)), dtype=np.int64), at
         quick = self._match_fixed(buffer, at, limit)
         lengths = self.lengths
         starts = at + int(lengths[-1]) * np.arange(quick, dtype=np.int64)
@@ -122,8 +129,6 @@ class Form:
             segments.append(at)
             at += length
             if width:
-                if at + field > len(data):
-                    return None
                 at += field + int.from_bytes(data[at : at + field], "big") * width
         return (segments, at) if at <= len(data) else None
 

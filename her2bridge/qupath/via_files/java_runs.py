@@ -8,14 +8,14 @@ are columns: for each slot, positions in the buffer. A ``Run`` reads as the obje
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from her2bridge.qupath.via_files.java_forms import Bytes, Form, Slot, form_of
-from her2bridge.qupath.via_files.java_nodes import BASE_HANDLE, Keyed, Object, Rows, StreamError
+from her2bridge.qupath.via_files.java_nodes import BASE_HANDLE, Keyed, Object, Rows
 from her2bridge.qupath.via_files.java_writer import Writer
 from her2bridge.records import IntArray
 
@@ -26,6 +26,7 @@ _MIN_ROWS = 4
 MAX_ROWS = 16_384  # that are handled at once
 _MAX_BYTES = 20_000  # larger objects are too few to matter
 _MAX_PAUSE = 256
+_MAX_DEPTH = 10
 _MAX_FORMS = 4  # of one class
 
 
@@ -38,6 +39,7 @@ class Run(Rows):
         segments: int64 [m, s], where each segment of each object starts.
         ends: int64 [m], where each object ends.
         keys: int64 [m], ascending, the first key of each; an object takes ``form.handles`` of them.
+        depth: how many runs must be looked into to read one of its objects: itself, a run that it refers to, and so on.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Run(Rows):
         self.segments = segments
         self.ends = ends
         self.keys = keys
+        self.depth = 1
         self._nodes = nodes
         self._buffer: Bytes = np.frombuffer(data, dtype=np.uint8)
 
@@ -89,10 +92,7 @@ class Run(Rows):
         if not isinstance(known, Run):
             assert isinstance(known, Object)
             return known
-        try:
-            found = Reader(self.data, self._nodes, int(self.segments[row, 0]), key=key, find_runs=False).content()
-        except RecursionError as error:
-            raise StreamError("too many rows of objects refer to each other") from error
+        found = Reader(self.data, self._nodes, int(self.segments[row, 0]), key=key, find_runs=False).content()
         assert isinstance(found, Object)
         return found
 
@@ -153,10 +153,16 @@ class Run(Rows):
             is_sound &= ((target >= 0) & (target < first_key)) | is_own
         return _leading(is_sound)
 
-    def touched(self, edited: Mapping[int, Keyed]) -> npt.NDArray[np.bool_]:
-        """Whether an object, or anything it defines, is among these, bool [m]."""
-        keys = np.array([*sorted(edited), np.iinfo(np.int64).max], dtype=np.int64)
-        return np.asarray(keys[np.searchsorted(keys, self.keys)] < self.keys + self.form.handles)
+    def runs_below(self) -> list[Run]:
+        """Other runs that its references lead into."""
+        slots = [slot for slot in self.form.references if slot.kind == "reference"]
+        keys = {key for slot in slots for key in np.unique(self.referred(slot)).tolist()}
+        return [node for node in (self._nodes[key] for key in keys if key < self.keys[0]) if isinstance(node, Run)]
+
+    def touched(self, keys: IntArray) -> npt.NDArray[np.bool_]:
+        """Whether any of these keys, ascending, is an object's or of something it defines, bool [m]."""
+        first, end = (np.searchsorted(keys, ends) for ends in (self.keys, self.keys + self.form.handles))
+        return np.asarray(first < end)
 
     def write(self, writer: Writer) -> None:
         """See ``Rows``; references are renumbered in columns.
@@ -165,7 +171,7 @@ class Run(Rows):
         written (its definition stood in an object that is gone), or if part of it has been (something that comes
         before it now refers to that part).
         """
-        is_edited = self.touched(writer.edited)
+        is_edited = self.touched(writer.edited_keys)
         start, step = 0, _MIN_ROWS
         while start < len(self):
             rows = np.arange(start, min(start + step, len(self)))
@@ -227,7 +233,7 @@ class RunFinder:
     def match(self, head: bytes) -> Run | None:
         """The run that begins where the reader is, which then stands behind it; None where none does."""
         reader = self._reader
-        for form in self._forms.get(head, ()):
+        for form in tuple(self._forms.get(head, ())):
             run = self._run(form)
             if run is not None:
                 self._pause = self._next_pause = 0
@@ -240,6 +246,8 @@ class RunFinder:
     def _run(self, form: Form) -> Run | None:
         """All sound objects of a form from the reader's place on; in growing steps, to stop soon where few are."""
         reader, at, step = self._reader, self._reader.at, _MIN_ROWS
+        if not form.fits(reader.data, at, _MIN_ROWS):
+            return None
         segments, ends, count = [], [], 0
         while True:
             found, end = form.match(reader.data, self._buffer, at, step)
@@ -253,9 +261,15 @@ class RunFinder:
                 break
             at, step = end, min(4 * step, MAX_ROWS)
         if count < _MIN_ROWS:
+            self._forms[form.head].remove(form)  # its objects lead to each other: not to be tried with each
             return None
         keys = reader.key + form.handles * np.arange(count, dtype=np.int64)
-        return Run(form, reader.data, np.concatenate(segments), np.concatenate(ends), keys, reader.nodes)
+        run = Run(form, reader.data, np.concatenate(segments), np.concatenate(ends), keys, reader.nodes)
+        run.depth += max((below.depth for below in run.runs_below()), default=0)
+        if run.depth > _MAX_DEPTH:
+            self._forms[form.head].remove(form)
+            return None
+        return run
 
     def learn(self, model: Object, start: int, end: int, first_key: int) -> None:
         """Make a form of an object that the reader has read from ``start`` to ``end``."""

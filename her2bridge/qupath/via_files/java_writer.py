@@ -52,6 +52,7 @@ class Writer:
         handles: int64 by key; −1 where the node has not been written.
         taken: how many handles were given.
         edited: by key, nodes that are written in place of others.
+        edited_keys: int64, their keys, ascending.
     """
 
     def __init__(self, keys: int, edited: Mapping[int, Keyed] | None = None) -> None:
@@ -59,6 +60,7 @@ class Writer:
         self.handles = np.full(keys, -1, dtype=np.int64)
         self.taken = 0
         self.edited = edited or {}
+        self.edited_keys = np.array(sorted(self.edited), dtype=np.int64)
 
     def stream(self, items: Iterable[Node]) -> bytes:
         """A whole stream.

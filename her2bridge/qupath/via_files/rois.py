@@ -51,10 +51,14 @@ def _roi(node: Object) -> Roi:
     plane = (_number(node, "c"), _number(node, "z"), _number(node, "t"))
     if kind in ("RectangleROI", "EllipseROI", "LineROI"):
         x0, y0, x1, y1 = (_double(node, name) for name in ("x", "y", "x2", "y2"))
+        ends = _rounded(np.array([(x0, y0), (x1, y1)]))
         if kind == "LineROI":
-            return Roi(LineString(_rounded(np.array([(x0, y0), (x1, y1)]))), plane)
+            return Roi(LineString(ends), plane)
+        if x0 == x1 or y0 == y1:
+            return Roi(Polygon(), plane, is_ellipse=kind == "EllipseROI")
         if kind == "RectangleROI":
-            return Roi(Polygon(_rounded(np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]))), plane)
+            (x0, y0), (x1, y1) = ends
+            return Roi(Polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]), plane)
         return Roi(_ellipse(x0, y0, x1, y1), plane, is_ellipse=True)
     if kind in ("PolygonROI", "PointsROI", "PolylineROI"):
         points = _rounded(_points(node.field("x"), node.field("y")))

@@ -13,7 +13,7 @@ from shapely.geometry import Point
 
 from her2bridge.qupath.seam import OWNERSHIP_KEY, StoredTiles
 from her2bridge.qupath.via_files.java_forms import Slot
-from her2bridge.qupath.via_files.java_nodes import Array, Node, Object, StreamError, Text
+from her2bridge.qupath.via_files.java_nodes import Array, Keyed, Node, Object, Text
 from her2bridge.qupath.via_files.java_runs import MAX_ROWS, Run
 from her2bridge.qupath.via_files.path_objects import (
     DETECTIONS,
@@ -97,7 +97,7 @@ def centroids(root: Object, last_names: frozenset[str]) -> FloatArray:
 def _centroids_of(run: Run, last_names: frozenset[str]) -> list[FloatArray]:
     boxes = _boxes(run)
     if boxes is not None:
-        return [(boxes[:, :2] + boxes[:, 2:]) / 2]
+        return [_middles(boxes)]
     roi = fields_of(run.form.model).roi
     if isinstance(roi, Object) and roi.name == POLYGON:
         x, y = (_float_arrays(run, roi.field(axis)) for axis in ("x", "y"))
@@ -134,6 +134,9 @@ def _centroid_of(node: Object, last_names: frozenset[str]) -> list[FloatArray]:
     if _mark_of(node) is not None:
         return []
     roi = fields_of(node).roi
+    box = _exact_box(roi)
+    if box is not None:
+        return [_middles(box)]
     geometry = read_roi(roi).geometry if isinstance(roi, Object) else Point()
     return [] if geometry.is_empty else [shapely.get_coordinates(geometry.centroid)]
 
@@ -207,7 +210,7 @@ def _all_as_in_model(run: Run, nodes: Sequence[Node]) -> bool:
         if slot is None or not isinstance(node, Text):
             return False
         if slot.kind == "reference":
-            if (run.referred(slot) != node.key).any():
+            if any(not isinstance(one, Text) or one.raw != node.raw for one in _led_to(run, slot)):
                 return False
         elif len(run):
             _, widths = run.places(slot)
@@ -237,6 +240,10 @@ def _exact_box(roi: Node) -> FloatArray | None:
         return None
     numbers = roi.parts[-1].primitives
     return _in_order(np.array([[struct.unpack_from(">d", numbers, at)[0] for at in box_of(roi.desc)]]))
+
+
+def _middles(boxes: FloatArray) -> FloatArray:
+    return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 
 def _in_order(corners: FloatArray) -> FloatArray:
@@ -269,7 +276,8 @@ def class_names_of(run: Run) -> list[str | None]:
 
 def ids_of(run: Run) -> list[str | None]:
     """The UUID of each object of a run of detections."""
-    keys, values = metadata_arrays(fields_of(run.form.model).metadata)
+    metadata = fields_of(run.form.model).metadata
+    keys, values = ((), ()) if metadata is None else metadata_arrays(metadata)
     names = [str(key) for key in keys]
     if OBJECT_ID in names and _all_as_in_model(run, keys):
         found = _texts(run, values[names.index(OBJECT_ID)])
@@ -301,7 +309,8 @@ def _measured(run: Run, node: Node) -> dict[str, Float32Array] | None:
     names = list_items(listed)
     as_one = run.form.slot_of(listed)
     if as_one is not None and as_one.kind == "reference":
-        if not _same_everywhere(run, as_one, listed):
+        wanted = [str(name) for name in names]
+        if any([str(name) for name in list_items(one)] != wanted for one in _led_to(run, as_one)):
             return None
     elif not _all_as_in_model(run, names):
         return None
@@ -315,7 +324,6 @@ def _measured(run: Run, node: Node) -> dict[str, Float32Array] | None:
     return {str(name): raw[:, index] for index, name in enumerate(names)}
 
 
-def _same_everywhere(run: Run, slot: Slot, node: Node) -> bool:
-    if not isinstance(node, Object):
-        raise StreamError("a list of an unknown kind")
-    return bool((run.referred(slot) == node.key).all())
+def _led_to(run: Run, slot: Slot) -> list[Keyed]:
+    """What a slot refers to in any of the objects, each once."""
+    return [run.resolve(key) for key in np.unique(run.referred(slot)).tolist()]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,8 +64,8 @@ def differ(ours: bytes, theirs: bytes) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: "-".join(path.relative_to(FIXTURES).parts[:-1]))
-def test_a_file_equals_itself(path: object) -> None:
-    compare(path.read_bytes(), path.read_bytes())  # type: ignore[attr-defined]
+def test_a_file_equals_itself(path: Path) -> None:
+    compare(path.read_bytes(), path.read_bytes())
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -262,11 +263,15 @@ def rows(change: Callable[[Made, list[Node]], None] | None = None, count: int = 
     return made.data(*objects)
 
 
-def with_another(place: int, **what: object) -> Callable[[Made, list[Node]], None]:
+def with_another(
+    place: int, values: Mapping[str, float] | None = None, **what: str
+) -> Callable[[Made, list[Node]], None]:
+    """One object in the place of another, which differs in what is given."""
+
     def change(made: Made, objects: list[Node]) -> None:
-        values = what.pop("values", {"a": place, "b": 1.0})
-        how = {"name": f"cell {place}", "measurements": made.measurements(values), **what}  # type: ignore[arg-type]
-        objects[place] = made.path_object(place, **how)  # type: ignore[arg-type]
+        measurements = made.measurements(values or {"a": place, "b": 1.0})
+        how = {"name": f"cell {place}", **what}
+        objects[place] = made.path_object(place, measurements=measurements, **how)  # type: ignore[arg-type]
 
     return change
 
@@ -320,16 +325,25 @@ def test_what_rows_share_or_have_each() -> None:
     differ(own(True), own(False))
 
 
-def test_what_is_defined_in_a_row_or_before_it() -> None:
-    """The first object refers to a row's part in one; has its likeness in the other."""
-    made, other = Made(), Made()
-    ours = [made.path_object(number, name="same") for number in range(20)]
-    theirs = [other.path_object(number, name="same") for number in range(20)]
-    name = fields_of(theirs[9]).name
+def test_a_part_of_a_row_that_something_before_it_refers_to() -> None:
+    """The root is given the name of a row's object, in one file the node itself, in the other its likeness."""
+    items, nodes = parsed(rows())
+    root = root_of(items)
+    run = children_of(items)[-1]
+    assert isinstance(run, Run)
+    name = fields_of(run.object(9)).name
     assert isinstance(name, Text)
-    first = other.maker.object("qupath.lib.objects.MetadataMap", annotation=[name])
-    twin = made.maker.object("qupath.lib.objects.MetadataMap", annotation=[made.maker.text("same", shared=False)])
-    differ(made.data(twin, *ours), other.data(first, *theirs))
+    likeness = Text(len(nodes), name.raw)
+    same, other = ({root.key: with_children(root, fields_of(root).children, one)} for one in (name, likeness))
+    shared, apart = written(items, nodes, same), written(items, [*nodes, likeness], other)
+    differ(shared, apart)
+    for find_runs in (True, False):
+        assert_equal(items, parsed(shared, find_runs=find_runs)[0], len(nodes), same)
+        assert_equal(items, parsed(apart, find_runs=find_runs)[0], len(nodes) + 1, other)
+        with pytest.raises(StreamError):
+            assert_equal(items, parsed(apart, find_runs=find_runs)[0], len(nodes), same)
+        with pytest.raises(StreamError):
+            assert_equal(items, parsed(shared, find_runs=find_runs)[0], len(nodes) + 1, other)
 
 
 def test_edited_objects_of_a_run_count_as_edited() -> None:
