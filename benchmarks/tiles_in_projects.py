@@ -2,9 +2,9 @@
 
     python benchmarks/tiles_in_projects.py [--counts 50000 100000 200000] [--backend files] [--backend paquo]
 
-Each line is a process of its own: a project with one image and 50 regions gets N tiles with six measurements, gets them
-replaced by N others, and is opened and read. Through paquo, PAQUO_QUPATH_DIR names a QuPath of 0.6 or later: it opens no
-slide, so that what is timed is the project alone.
+Each line is a process of its own: a project with one image and 50 regions gets N tiles with six measurements, gets
+them replaced by N others, and is opened and read. Through paquo, PAQUO_QUPATH_DIR names a QuPath of 0.6 or later: it
+opens no slide, so that what is timed is the project alone.
 """
 
 from __future__ import annotations

@@ -59,7 +59,8 @@ def main() -> None:
     project = open_project(asked.project)
     entry = next(one for one in project.entries if asked.image in (None, one.name))
     draw(project, entry, asked.width).save(asked.out)
-    print(f"{entry.name}: {entry.metadata.get(SCORE, 'not scored')}, {entry.metadata.get(STATUS, '')}. Research use only.")
+    score, status = (entry.metadata.get(key, "not scored") for key in (SCORE, STATUS))
+    print(f"{entry.name}: {score}, {status}. Research use only.")
 
 
 if __name__ == "__main__":
