@@ -19,6 +19,7 @@ from her2bridge.inference.runtime import openvino_runtime, torch_runtime
 from her2bridge.inference.runtime.base import Runtime, normalisation, softmax
 from her2bridge.inference.runtime.choose import choose_runtime
 from her2bridge.inference.runtime.torch_runtime import TorchRuntime, resolve_device, resolve_precision
+from her2bridge.model.repvgg import NetworkSpec, build
 from her2bridge.records import ByteArray, Region, SlideSource, TileSpec
 from her2bridge.slides import open_slide
 from her2bridge.tiling import make_grid
@@ -52,10 +53,8 @@ def bundle() -> Any:
 
 
 def random_bundle() -> Any:
-    from her2bridge.model.repvgg import RepVGG
-
     torch.manual_seed(3)
-    network = RepVGG(attention="gct").eval()
+    network = build(NetworkSpec(attention="gct")).eval()
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
