@@ -35,6 +35,7 @@ check: lint types test
 
 bench: setup
 	$(BIN)/python benchmarks/tiles_in_projects.py
+	$(BIN)/python benchmarks/tiling.py
 
 clean:
 	rm -rf .venv demo
