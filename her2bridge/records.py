@@ -204,6 +204,7 @@ class Status(enum.StrEnum):
     NEGATIVE = "Negative"
     EQUIVOCAL = "Equivocal (ISH advised)"
     POSITIVE = "Positive"
+    DISCORDANT = "Discordant (review)"
     NOT_ASSESSABLE = "Not assessable"
 
 
@@ -258,6 +259,27 @@ class TileCounts:
 
 
 @dataclass(frozen=True)
+class WhspnReading:
+    """What the second network, the WHSPN, says of a slide.
+
+    Attributes:
+        score: ``0``, ``1+``, ``2+`` or ``3+``.
+        kind: ``MLP`` or ``SVM``.
+        margin: how much more probable the score is than the next, 0–1; None for the SVM, which has no probabilities.
+        trained_on: what it learned from, to be said wherever its score is shown.
+    """
+
+    score: str
+    kind: str
+    margin: float | None
+    trained_on: str
+
+    def __str__(self) -> str:
+        margin = "" if self.margin is None else f", margin {self.margin:.2f}"
+        return f"{self.score} ({self.kind}{margin}; trained on {self.trained_on})"
+
+
+@dataclass(frozen=True)
 class SlideScore:
     """The score of one slide. Research use only.
 
@@ -265,10 +287,11 @@ class SlideScore:
         score: ``0``, ``1+``, ``2+``, ``3+`` or ``Not assessable``.
         status: its reading.
         counts: tiles of the slide, each counted once.
-        rule_score: what the guideline rule says of the shares; None when not assessable.
+        rule_score: what the guideline's rule says; None when not assessable.
         specimen: what the rule was told.
         review: reasons why a person should look, most weighty first; may be empty.
         region_counts: for each region, in order, the counts of every tile whose centre lies in it.
+        whspn: what the WHSPN says; None where there is none, none was asked for, or the slide is none for it.
     """
 
     score: str
@@ -278,6 +301,7 @@ class SlideScore:
     specimen: Specimen
     review: tuple[str, ...] = ()
     region_counts: tuple[TileCounts, ...] = ()
+    whspn: WhspnReading | None = None
 
     @property
     def assessable(self) -> bool:

@@ -101,7 +101,8 @@ class TestTileCounts:
 
 def test_words_that_a_project_shows() -> None:
     """They stand in files of users: whoever changes one must know it."""
-    assert [str(one) for one in Status] == ["Negative", "Equivocal (ISH advised)", "Positive", "Not assessable"]
+    statuses = ["Negative", "Equivocal (ISH advised)", "Positive", "Discordant (review)", "Not assessable"]
+    assert [str(one) for one in Status] == statuses
     assert [str(one) for one in Specimen] == ["resection", "biopsy", "not stated"]
 
 

@@ -10,6 +10,7 @@ norm and GCT in fp32. The card says what the network is and what it must be fed:
     spacing_um_px    µm per pixel of a tile
     transform        {"mean": [3], "std": [3]} of RGB, uint8 divided by 255: input = (rgb / 255 − mean) / std
     hashes           {"weights.safetensors": sha256 of the file}
+    whspn            optional: {"data": what it learned from, "widths", …}; the weights then hold it, as ``whspn.…``
 
 **The bundle's sha256** is that of its card in canonical form (UTF-8 JSON, keys sorted, no spaces). The card names the
 weights' sha256, so it covers both files, and line endings or indentation do not change it.
@@ -28,11 +29,13 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from her2bridge.errors import BundleDamaged, BundleNotFound
 from her2bridge.records import TileClass, TileSpec
+from her2bridge.scoring.whspn import Whspn
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +49,9 @@ WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "card.json"
 FORMAT = 1
 """Version of the folder's layout, ``format`` in the card."""
+
+_WHSPN = "whspn."
+"""How the names of the WHSPN's tensors begin."""
 
 _SHIPPED = Path(__file__).parent / "bundles"
 _LABELS = [tile_class.label for tile_class in TileClass]
@@ -83,10 +89,30 @@ class Bundle:
         network = build(_network_spec(self.card, self.path))
         tensors = _read_tensors(self.path)
         expected = _stored(network)
-        _check_tensors(tensors, expected, self.path)
+        _check_tensors(_of_the_network(tensors, self.card), expected, self.path)
         for name, target in expected.items():
             target.copy_(tensors[name])
         return network.eval()
+
+    @cached_property
+    def whspn(self) -> Whspn | None:
+        """The second network, in double precision; None where the bundle has none. Needs no torch.
+
+        Raises:
+            BundleDamaged: its tensors are not those of a WHSPN.
+        """
+        if "whspn" not in self.card:
+            return None
+        from safetensors import safe_open
+
+        path = self.path / WEIGHTS_FILE
+        try:
+            with safe_open(path, "numpy") as file:
+                names = [name for name in file.keys() if name.startswith(_WHSPN)]  # noqa: SIM118 - not a dict
+                arrays = {name.removeprefix(_WHSPN): file.get_tensor(name) for name in names}
+            return Whspn.from_arrays(arrays, self.card["whspn"]["data"])
+        except (TypeError, ValueError) as error:  # TypeError: a number format that numpy lacks
+            raise BundleDamaged(f"The WHSPN's weights are none: {error}.", where=str(path), next_step=_NEXT) from error
 
 
 def load_bundle(name_or_path: str | Path | None = None) -> Bundle:
@@ -107,7 +133,8 @@ def load_bundle(name_or_path: str | Path | None = None) -> Bundle:
             where=str(weights),
             next_step="Copy the whole bundle again (with Git LFS or a partial download, check that it is complete).",
         )
-    _check_tensors(_read_tensors(folder), _stored(_on_meta(bundle)), folder)
+    _check_tensors(_of_the_network(_read_tensors(folder), bundle.card), _stored(_on_meta(bundle)), folder)
+    _ = bundle.whspn  # read now, so that damage is told now
     return bundle
 
 
@@ -122,10 +149,12 @@ def list_bundles() -> list[Bundle]:
     return [_read(card.parent) for card in sorted(_SHIPPED.glob(f"*/{CARD_FILE}"))]
 
 
-def save_bundle(folder: Path, network: RepVGG, card: Mapping[str, Any]) -> Bundle:
+def save_bundle(folder: Path, network: RepVGG, card: Mapping[str, Any], whspn: Whspn | None = None) -> Bundle:
     """Write a network in training form and its card; what the folder held of both before is replaced.
 
-    ``format``, ``architecture``, ``classes``, ``hashes`` and, if absent, ``created`` are filled in here.
+    ``format``, ``architecture``, ``classes``, ``hashes`` and, if absent, ``created`` are filled in here; so are
+    ``data`` and ``widths`` of ``whspn``. Where no WHSPN is given, the card's ``whspn`` is left out: it spoke of another
+    network's.
 
     Raises:
         BundleDamaged: the card lacks something, or the network is not one a bundle can hold (a fused one).
@@ -146,11 +175,16 @@ def save_bundle(folder: Path, network: RepVGG, card: Mapping[str, Any]) -> Bundl
         },
         "classes": _LABELS,
     }
+    filled.pop("whspn", None)
     tensors = {
         name: value.detach().to("cpu", torch.float16 if _is_half(name, value) else torch.float32).contiguous()
         for name, value in _stored(network).items()
     }
-    weights = save(tensors)
+    second = {}
+    if whspn is not None:
+        filled["whspn"] = {**card.get("whspn", {}), "data": whspn.trained_on, "widths": list(whspn.mlp.widths)}
+        second = {f"{_WHSPN}{name}": torch.from_numpy(array) for name, array in whspn.arrays().items()}
+    weights = save({**tensors, **second})
     filled["hashes"] = {WEIGHTS_FILE: hashlib.sha256(weights).hexdigest()}
     _check_card(filled, folder)
     _check_tensors(tensors, _stored(_on_meta_spec(_network_spec(filled, folder))), folder)
@@ -230,6 +264,9 @@ def _card_faults(card: dict[str, Any]) -> list[str]:
     hashes = card.get("hashes")
     if not isinstance(hashes, dict) or not re.fullmatch(r"[0-9a-f]{64}", str(hashes.get(WEIGHTS_FILE))):
         faults.append(f"hashes must hold the SHA-256 of {WEIGHTS_FILE}")
+    whspn = card.get("whspn", {"data": "none"})
+    if not isinstance(whspn, dict) or not isinstance(whspn.get("data"), str) or not whspn["data"]:
+        faults.append("whspn must say what it learned from: data, a text")
     return faults + _architecture_faults(card.get("architecture"))
 
 
@@ -302,6 +339,11 @@ def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise BundleDamaged("The weights are not a safetensors file.", where=str(path), next_step=_NEXT) from error
+
+
+def _of_the_network(tensors: Mapping[str, torch.Tensor], card: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """All but the WHSPN's, if the card speaks of one; if not, its tensors are out of place."""
+    return {name: one for name, one in tensors.items() if "whspn" not in card or not name.startswith(_WHSPN)}
 
 
 def _check_tensors(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], folder: Path) -> None:

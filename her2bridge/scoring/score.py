@@ -1,4 +1,4 @@
-"""Tile classes to the slide's score: shares, rule, whether it can be assessed, and why a person should look."""
+"""Tile classes to the slide's score: shares, rule and WHSPN, whether it can be assessed, why a person should look."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from her2bridge.records import (
     TileClass,
     TileCounts,
     TileGrid,
+    WhspnReading,
 )
 from her2bridge.scoring.rule import STAINED, at_least, biopsy_score, reaches_a_tenth, resection_score
 from her2bridge.scoring.settings import ScoreSettings
+from her2bridge.scoring.whspn import ReadShares
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,13 @@ def score_slide(
     probabilities: Float32Array,
     circumstances: Circumstances,
     settings: ScoreSettings | None = None,
+    read_shares: ReadShares | None = None,
 ) -> SlideScore:
     """Score one slide.
+
+    The score is the WHSPN's where there is one and the specimen is stated to be a resection, else the rule's. Where
+    the two differ in status, the status is ``Discordant (review)``. The WHSPN knows resections only: it is not asked
+    about biopsies.
 
     Args:
         grid: the n tiles and their k regions.
@@ -58,31 +65,51 @@ def score_slide(
         probabilities: float32 [n, 6].
         circumstances: specimen and what else bears on review.
         settings: thresholds; the defaults where None.
+        read_shares: the WHSPN; None for the rule alone.
     """
     settings = settings or ScoreSettings()
     counts = TileCounts.of(classes)
     by_resection = resection_score(counts)
     by_biopsy = biopsy_score(grid, classes, probabilities, settings)
     is_biopsy = circumstances.specimen is Specimen.BIOPSY
-    grade = by_biopsy if is_biopsy else by_resection
+    by_rule = by_biopsy if is_biopsy else by_resection
     enough = _enough_tumour(counts, grid, settings)
+    reading = read_shares(counts) if read_shares and enough and not is_biopsy else None
     review = list(_always_for_review(circumstances))
     if not enough:
         review.insert(0, _too_little(counts, grid))
     else:
-        review += _about_the_shares(counts, grade, settings, is_biopsy=is_biopsy)
+        review[:0] = _discordance(by_rule, reading)
+        review += _about_the_shares(counts, by_rule, settings, is_biopsy=is_biopsy)
+        if reading and reading.margin is not None and reading.margin < settings.min_whspn_margin:
+            review.append(f"the WHSPN is not sure: margin {reading.margin:.2f}")
         if circumstances.specimen is Specimen.NOT_STATED and by_biopsy is not by_resection:
             review.append(f"specimen not stated: as a biopsy the score would be {by_biopsy.label}")
     review += _about_the_field(counts, circumstances, settings)
+    decides = reading.score if reading and circumstances.specimen is Specimen.RESECTION else by_rule.label
     return SlideScore(
-        score=grade.label if enough else NOT_ASSESSABLE,
-        status=status_of(grade) if enough else Status.NOT_ASSESSABLE,
+        score=decides if enough else NOT_ASSESSABLE,
+        status=_status(by_rule, reading) if enough else Status.NOT_ASSESSABLE,
         counts=counts,
-        rule_score=grade.label if enough else None,
+        rule_score=by_rule.label if enough else None,
         specimen=circumstances.specimen,
         review=tuple(review),
         region_counts=tuple(TileCounts.of(classes[members]) for members in grid.members),
+        whspn=reading,
     )
+
+
+def _status(by_rule: TileClass, reading: WhspnReading | None) -> Status:
+    """The reading that rule and WHSPN share; ``Discordant (review)`` where they share none."""
+    status = status_of(by_rule)
+    agree = reading is None or status_of(TileClass.from_label(reading.score)) is status
+    return status if agree else Status.DISCORDANT
+
+
+def _discordance(by_rule: TileClass, reading: WhspnReading | None) -> list[str]:
+    if reading is None or _status(by_rule, reading) is not Status.DISCORDANT:
+        return []
+    return [f"discordant: {by_rule.label} by the rule, {reading.score} by the WHSPN"]
 
 
 def _enough_tumour(counts: TileCounts, grid: TileGrid, settings: ScoreSettings) -> bool:
@@ -136,7 +163,7 @@ def _about_the_field(counts: TileCounts, circumstances: Circumstances, settings:
     if circumstances.other_graded:
         reasons.append(
             f"{circumstances.other_graded} other detections with graded classes lie in the regions and mix into"
-            " QuPath's own H-score: use a class prefix"
+            " QuPath's own H-score: use --class-prefix HER2"
         )
     return reasons + list(circumstances.notes)
 

@@ -24,6 +24,7 @@ class ScoreSettings:
         max_normal: a larger share of normal tissue among all tiles is for review.
         biopsy_certainty: probability at which a single tile is a focus in a biopsy.
         biopsy_focus_um2: the least area of such a focus; stands in for "a cluster of at least 5 cells".
+        min_whspn_margin: a smaller margin of the WHSPN's MLP is for review.
     """
 
     min_tumour_tiles: int = 50
@@ -34,6 +35,7 @@ class ScoreSettings:
     max_normal: float = 0.60
     biopsy_certainty: float = 0.9
     biopsy_focus_um2: float = 1500.0
+    min_whspn_margin: float = 0.2
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], *, where: str) -> ScoreSettings:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -25,6 +27,7 @@ from her2bridge.model.bundle import (
 )
 from her2bridge.model.repvgg import NetworkSpec, RepVGG, Stage, build, fuse
 from her2bridge.records import TileSpec
+from her2bridge.scoring.whspn import Mlp, Svm, Whspn
 
 CARD: dict[str, Any] = {
     "name": "tiny",
@@ -51,6 +54,20 @@ def tiny() -> RepVGG:
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
     return save_bundle(tmp_path / "tiny", tiny(), CARD)
+
+
+def some_whspn() -> Whspn:
+    rng = np.random.default_rng(0)
+    sizes = (4, 3, 5, 2, 4)
+    weights = tuple(rng.normal(size=shape) for shape in itertools.pairwise(sizes))
+    mlp = Mlp(weights, tuple(rng.normal(size=size) for size in sizes[1:]))
+    per_class = np.array([2, 1, 3, 1], dtype=np.int64)
+    return Whspn(mlp, Svm(rng.random((7, 4)), per_class, rng.normal(size=(3, 7)), rng.normal(size=6)), "made numbers")
+
+
+@pytest.fixture
+def with_whspn(tmp_path: Path) -> Bundle:
+    return save_bundle(tmp_path / "second", tiny(), {**CARD, "whspn": {"seed": 5}}, some_whspn())
 
 
 def edit_card(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -218,6 +235,65 @@ def test_listing_reads_cards_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert DEFAULT_BUNDLE in done.stdout
+
+
+class TestWhspn:
+    def test_a_bundle_may_have_none(self, bundle: Bundle) -> None:
+        assert load_bundle(bundle.path).whspn is None
+
+    def test_what_was_saved_is_loaded_to_the_bit(self, with_whspn: Bundle, bundle: Bundle) -> None:
+        loaded = load_bundle(with_whspn.path)
+        assert loaded.card["whspn"] == {"seed": 5, "data": "made numbers", "widths": [3, 5, 2, 4]}
+        assert loaded.whspn is not None
+        assert loaded.whspn.trained_on == "made numbers"
+        arrays = loaded.whspn.arrays()
+        assert arrays.keys() == some_whspn().arrays().keys()
+        for name, array in some_whspn().arrays().items():
+            assert arrays[name].dtype == array.dtype
+            np.testing.assert_array_equal(arrays[name], array)
+        assert loaded.whspn is loaded.whspn
+        assert loaded.sha256 != bundle.sha256
+        x = torch.rand(1, 3, 64, 64)
+        with torch.inference_mode():
+            assert torch.equal(loaded.network()(x), bundle.network()(x))
+
+    def test_another_network_does_not_inherit_it(self, with_whspn: Bundle, tmp_path: Path) -> None:
+        again = save_bundle(tmp_path / "finer", tiny(), with_whspn.card)
+        assert "whspn" not in again.card
+        assert again.whspn is None
+
+    def test_without_a_word_in_the_card_its_tensors_are_unexpected(self, with_whspn: Bundle) -> None:
+        edit_card(with_whspn.path, lambda card: card.pop("whspn"))
+        with pytest.raises(BundleDamaged, match=r"12 unexpected \(whspn\.mlp\.0\.bias"):
+            load_bundle(with_whspn.path)
+
+    def test_a_word_in_the_card_is_not_enough(self, bundle: Bundle) -> None:
+        edit_card(bundle.path, lambda card: card.update(whspn={"data": "x"}))
+        with pytest.raises(BundleDamaged, match=r"mlp\.0\.bias is missing"):
+            load_bundle(bundle.path)
+
+    @pytest.mark.parametrize("section", [None, [], {}, {"data": ""}, {"data": 1}])
+    def test_what_it_learned_from_must_be_said(self, with_whspn: Bundle, section: object) -> None:
+        edit_card(with_whspn.path, lambda card: card.update(whspn=section))
+        with pytest.raises(BundleDamaged, match="what it learned from"):
+            load_bundle(with_whspn.path)
+
+    @pytest.mark.parametrize(
+        ("name", "tensor", "said"),
+        [
+            ("whspn.mlp.3.bias", torch.zeros(6, dtype=torch.float64), r"mlp\.3\.bias is \[6\], not \[4\]"),
+            ("whspn.mlp.3.bias", torch.zeros(4), "is float32, not float64"),
+            ("whspn.mlp.3.bias", torch.zeros(4, dtype=torch.bfloat16), "bfloat16"),
+            ("whspn.svm.dual", torch.full((3, 7), torch.nan, dtype=torch.float64), "svm.dual is not finite"),
+            ("whspn.forest", torch.zeros(1), "forest is unexpected"),
+            ("stages.9.extra", torch.zeros(1), r"1 unexpected \(stages\.9\.extra\)"),  # the network's stay strict
+        ],
+    )
+    def test_damage_is_named(self, with_whspn: Bundle, name: str, tensor: torch.Tensor, said: str) -> None:
+        edit_tensors(with_whspn.path, lambda tensors: tensors.update({name: tensor}))
+        with pytest.raises(BundleDamaged, match=said) as caught:
+            load_bundle(with_whspn.path)
+        assert caught.value.where == str(with_whspn.path / WEIGHTS_FILE)
 
 
 def test_default_bundle_is_whole_and_honest() -> None:

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_grids import classes_of, in_a_row, sure_of
 
-from her2bridge.records import LEFT_OUT, NOT_ASSESSABLE, SlideScore, Specimen, Status, TileClass, TileCounts
+from her2bridge.records import (
+    LEFT_OUT,
+    NOT_ASSESSABLE,
+    SlideScore,
+    Specimen,
+    Status,
+    TileClass,
+    TileCounts,
+    WhspnReading,
+)
 from her2bridge.scoring import Circumstances, ScoreSettings, score_slide, status_of
 
 RESECTION, BIOPSY, NOT_STATED = Specimen.RESECTION, Specimen.BIOPSY, Specimen.NOT_STATED
@@ -207,6 +216,103 @@ class TestReviewOfTheField:
         settings = ScoreSettings(max_noise=0.0, max_normal=0.0, doubt_low=0.4, doubt_high=0.6)
         said = "\n".join(score((50, 50, 0, 0, 1, 1), PLAIN, settings).review)
         assert all(words in said for words in ("noise in", "normal in", "1+ or stronger in 50.0 %"))
+
+
+class TestWhspn:
+    LABELS = ("0", "1+", "2+", "3+")
+
+    def score(
+        self,
+        says: str,
+        counts: Sequence[int] = (0, 0, 100, 0),
+        specimen: Specimen = RESECTION,
+        margin: float | None = 0.9,
+        settings: ScoreSettings | None = None,
+        *,
+        whole_slide: bool = False,
+    ) -> SlideScore:
+        """The score where the WHSPN says this; by the rule, the counts are 2+ unless given."""
+        classes = classes_of(counts)
+        reading = WhspnReading(says, "MLP", margin, "made numbers")
+        circumstances = Circumstances(specimen=specimen, whole_slide=whole_slide)
+        grid = in_a_row(len(classes), apart=2)
+        return score_slide(grid, classes, sure_of(classes, 0.6), circumstances, settings, lambda seen: reading)
+
+    def test_it_is_told_the_counts(self) -> None:
+        heard = []
+
+        def listen(counts: TileCounts) -> WhspnReading:
+            heard.append(counts)
+            return WhspnReading("0", "MLP", 1.0, "x")
+
+        classes = classes_of((60, 5, 4, 3, 2, 1))
+        score_slide(in_a_row(75), classes, sure_of(classes), PLAIN, None, listen)
+        assert heard == [TileCounts((60, 5, 4, 3, 2, 1))]
+
+    def test_decides_on_a_resection(self) -> None:
+        result = self.score("1+", counts=(100, 0, 0, 0))
+        assert (result.score, result.rule_score, result.status) == ("1+", "0", Status.NEGATIVE)
+        assert result.whspn == WhspnReading("1+", "MLP", 0.9, "made numbers")
+        assert result.review == ()  # another score, and the same reading
+
+    def test_is_told_and_does_not_decide_where_the_specimen_is_not_stated(self) -> None:
+        result = self.score("1+", counts=(100, 0, 0, 0), specimen=NOT_STATED)
+        assert (result.score, result.rule_score, result.status) == ("0", "0", Status.NEGATIVE)
+        assert result.whspn is not None
+
+    @pytest.mark.parametrize("specimen", [RESECTION, NOT_STATED])
+    @pytest.mark.parametrize("says", LABELS)
+    def test_another_status_is_discordant(self, says: str, specimen: Specimen) -> None:
+        result = self.score(says, specimen=specimen, whole_slide=True)
+        assert result.score == (says if specimen is RESECTION else "2+")
+        if says == "2+":
+            assert result.status is Status.EQUIVOCAL
+            assert "discordant" not in "\n".join(result.review)
+        else:
+            assert result.status is Status.DISCORDANT
+            assert str(result.status) == "Discordant (review)"
+            assert result.review[0] == f"discordant: 2+ by the rule, {says} by the WHSPN"
+            assert result.review[1].startswith("whole slide")
+
+    @given(SIX, st.sampled_from(LABELS), st.sampled_from(list(Specimen)))
+    def test_what_always_holds(self, counts: tuple[int, ...], says: str, specimen: Specimen) -> None:
+        result, alone = self.score(says, counts, specimen), score(counts, Circumstances(specimen=specimen))
+        assert result.rule_score == alone.rule_score
+        assert set(alone.review) <= set(result.review)
+        if not alone.assessable or specimen is BIOPSY:
+            assert dataclasses.replace(result, whspn=None) == alone
+            assert result.whspn is None
+            return
+        same = status_of(TileClass.from_label(says)) is alone.status
+        assert result.status is (alone.status if same else Status.DISCORDANT)
+        assert result.score == (says if specimen is RESECTION else alone.score)
+
+    def test_biopsies_are_not_for_it(self) -> None:
+        """It learned from shares of resections; a biopsy turns on a focus."""
+        result = self.score("3+", specimen=BIOPSY)  # tiles apart and none sure: no focus
+        assert (result.score, result.status, result.whspn) == ("0", Status.NEGATIVE, None)
+
+    def test_too_little_stays_too_little(self) -> None:
+        result = self.score("3+", counts=(0, 0, 10, 0))
+        assert (result.score, result.status, result.whspn) == (NOT_ASSESSABLE, Status.NOT_ASSESSABLE, None)
+        assert "WHSPN" not in "\n".join(result.review)
+
+    @pytest.mark.parametrize(("margin", "expected"), [(0.0, True), (0.19, True), (0.2, False), (1.0, False)])
+    def test_a_small_margin_is_for_review(self, margin: float, expected: bool) -> None:
+        said = self.score("2+", margin=margin).review
+        assert said == ((f"the WHSPN is not sure: margin {margin:.2f}",) if expected else ())
+
+    def test_the_least_margin_can_be_set(self) -> None:
+        assert self.score("2+", margin=0.45, settings=ScoreSettings(min_whspn_margin=0.5)).review
+        assert not self.score("2+", margin=0.05, settings=ScoreSettings(min_whspn_margin=0.0)).review
+
+    def test_the_svm_has_no_margin_to_be_small(self) -> None:
+        assert not self.score("2+", margin=None).review
+
+    def test_shares_are_judged_by_the_rule(self) -> None:
+        """The WHSPN's score has no border at 10 %; what lies near it is the rule's."""
+        said = self.score("0", counts=(0, 92, 0, 8)).review
+        assert any("close to the 10 % that decide: 2+ or stronger" in reason for reason in said)
 
 
 def test_the_arguments_are_left_as_they_were() -> None:

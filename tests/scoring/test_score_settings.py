@@ -11,7 +11,7 @@ import pytest
 from her2bridge.errors import UsageError
 from her2bridge.scoring import ScoreSettings
 
-SHARES = ("doubt_low", "doubt_high", "max_noise", "max_normal", "biopsy_certainty")
+SHARES = ("doubt_low", "doubt_high", "max_noise", "max_normal", "biopsy_certainty", "min_whspn_margin")
 NUMBERS = ("min_tumour_tiles", "min_tumour_mm2", "biopsy_focus_um2")
 
 
@@ -20,7 +20,7 @@ def test_every_setting_is_a_share_or_a_number() -> None:
 
 
 def test_defaults_are_the_designs() -> None:
-    assert ScoreSettings() == ScoreSettings(50, 0.2, 0.05, 0.15, 0.20, 0.60, 0.9, 1500.0)
+    assert ScoreSettings() == ScoreSettings(50, 0.2, 0.05, 0.15, 0.20, 0.60, 0.9, 1500.0, 0.2)
 
 
 def test_an_empty_table_gives_the_defaults() -> None:
