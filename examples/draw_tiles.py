@@ -57,7 +57,9 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1200)
     asked = parser.parse_args()
     project = open_project(asked.project)
-    entry = next(one for one in project.entries if asked.image in (None, one.name))
+    entry = next((one for one in project.entries if asked.image in (None, one.name)), None)
+    if entry is None:
+        parser.error(f"no image is called {asked.image}; there are: {', '.join(one.name for one in project.entries)}")
     draw(project, entry, asked.width).save(asked.out)
     score, status = (entry.metadata.get(key, "not scored") for key in (SCORE, STATUS))
     print(f"{entry.name}: {score}, {status}. Research use only.")

@@ -6,13 +6,14 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
 
 from her2bridge.calibration import MppChoice, resolve_mpp
-from her2bridge.errors import NoRegions
+from her2bridge.errors import NoRegions, UsageError
 from her2bridge.events import Emit, ImageStarted, Progress, RuntimeChosen, Warned
 from her2bridge.inference.engine import SlideJob, predict_slide
 from her2bridge.model.bundle import load_bundle
@@ -30,6 +31,7 @@ from her2bridge.records import (
     TilePredictions,
 )
 from her2bridge.scoring import Circumstances, score_slide
+from her2bridge.scoring.whspn import ReadShares
 from her2bridge.settings import RunSettings
 from her2bridge.slides import Slide, open_slide
 from her2bridge.tiling import check_resolution, make_grid, tissue_region
@@ -54,10 +56,17 @@ class Network:
     Raises:
         BundleNotFound: no such bundle.
         BundleDamaged: one that is not what its card says.
+        UsageError: the WHSPN's SVM is asked for by name, and the bundle has none.
     """
 
     def __init__(self, settings: RunSettings, emit: Emit) -> None:
         self.bundle = load_bundle(settings.model)
+        if settings.whspn == "svm" and self.bundle.whspn is None:
+            raise UsageError(
+                f"The model {self.bundle.name} has no WHSPN, and so no SVM.",
+                where="--whspn svm",
+                next_step="Leave --whspn out, and the rule gives the score; or name a model that has one: --model.",
+            )
         self._settings = settings
         self._emit = emit
         self._runtime: Runtime | None = None
@@ -66,6 +75,18 @@ class Network:
     def title(self) -> str:
         """Name and the first 12 digits of the hash, as the project's metadata show it."""
         return f"{self.bundle.name} {self.bundle.sha256[:12]}"
+
+    @property
+    def whspn_choice(self) -> str:
+        """Which WHSPN reads the shares: ``mlp``, ``svm``, or ``none`` also where the bundle has none."""
+        return "none" if self.bundle.whspn is None else self._settings.whspn
+
+    @property
+    def read_shares(self) -> ReadShares | None:
+        """The WHSPN that was chosen; None where none is."""
+        if self.bundle.whspn is None or self.whspn_choice == "none":
+            return None
+        return partial(self.bundle.whspn.read, kind=self.whspn_choice)
 
     @property
     def batch_size(self) -> int:
@@ -159,15 +180,23 @@ def analyse(image: ImageToScore, network: Network, settings: RunSettings, emit: 
     if astray:
         emit(Warned(image.name, f"{astray} corrected tiles lie where no tile is now: kept, and not counted"))
     classes = corrections.applied_to(predictions.classes)
-    note = check_resolution(grid.spec, mpp.value)
+    if settings.mpp is not None and mpp.origin != "--mpp":
+        emit(Warned(image.name, f"--mpp {settings.mpp:g} is not used: {mpp.origin} says {mpp.value:g} µm/px"))
+    notes = [check_resolution(grid.spec, mpp.value), _by_persons(corrections)]
     circumstances = Circumstances(
         specimen=image.specimen,
         whole_slide=settings.whole_slide,
         other_graded=_inside(image.graded, grid),
-        notes=(note,) if note else (),
+        notes=tuple(note for note in notes if note is not None),
     )
-    score = score_slide(grid, classes, predictions.probabilities, circumstances, settings.scores)
+    probabilities = predictions.probabilities
+    score = score_slide(grid, classes, probabilities, circumstances, settings.scores, network.read_shares)
     return Analysis(predictions, corrections, classes, score)
+
+
+def _by_persons(corrections: Corrections) -> str | None:
+    """What a reader of the score must know of corrected tiles."""
+    return f"tiles that count as a person classed them: {corrections.counted}" if corrections.counted else None
 
 
 def what_decides(network: Network, settings: RunSettings, mpp: tuple[float, float] | None) -> dict[str, Any]:
@@ -184,6 +213,7 @@ def what_decides(network: Network, settings: RunSettings, mpp: tuple[float, floa
         "specimen": settings.specimen,
         "mpp": mpp or settings.mpp,
         "scores": dataclasses.asdict(settings.scores),
+        "whspn": network.whspn_choice,
     }
 
 

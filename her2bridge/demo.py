@@ -21,7 +21,7 @@ from her2bridge.synth.slide import level_sizes, write_slide
 SIZE = (12_288, 8_192)
 MPP = 0.25
 SEED = 7
-_OURS = ("slides", "project")
+_OURS = ("slides", "project", "Thumbs.db", "desktop.ini")
 _COLOURS = {"Tumor": (200, 0, 0), "Ignore*": (180, 180, 180)}  # QuPath's own
 
 
@@ -73,11 +73,13 @@ def make_demo(folder: Path, *, size: tuple[int, int] = SIZE, seed: int = SEED, w
     slide, truth_file = folder / "slides" / "synthetic-her2.tif", folder / "slides" / "truth.json"
     project = folder / "project" / "project.qpproj"
     try:
-        if folder.exists() and any(one.name not in _OURS for one in folder.iterdir()):
+        if folder.exists() and any(one.name not in _OURS and not one.name.startswith(".") for one in folder.iterdir()):
             raise _not_ours(folder)
         slide.parent.mkdir(parents=True, exist_ok=True)
         if not (slide.is_file() and truth_file.is_file()):
-            write_slide(slide, *size, MPP, seed, workers=workers).write_json(truth_file)
+            part = truth_file.with_suffix(".part")
+            write_slide(slide, *size, MPP, seed, workers=workers).write_json(part)
+            part.replace(truth_file)
     except OSError as error:
         raise UsageError(
             f"The demo cannot be written ({error.strerror}).",
@@ -101,7 +103,7 @@ def make_demo(folder: Path, *, size: tuple[int, int] = SIZE, seed: int = SEED, w
 
 def compare_with_truth(demo: Demo) -> Comparison:
     """Read the tiles that a run left in the demo's project, and compare each with what was drawn there."""
-    (entry,) = open_project(demo.project, "files").entries
+    entry = next(one for one in open_project(demo.project, "files").entries if one.name == demo.slide.name)
     stored = entry.stored_tiles()
     truth = demo.truth.classes_of(stored.bounds)
     found = np.array([class_of(name) for name in stored.class_names], dtype=np.int64)

@@ -25,6 +25,7 @@
     │   ├── BundleNotFound
     │   ├── BundleDamaged       a hash that is wrong, keys that are missing
     │   └── DeviceUnavailable
+    ├── OutOfMemory             Java's heap is too small for an image
     ├── WriteFailed             a full disk, a folder that cannot be written
     └── Interrupted             Ctrl-C, after what was finished has been kept
 
@@ -159,6 +160,10 @@ class DeviceUnavailable(ModelError):
     """The device that was asked for is not here."""
 
     exit_code = 2
+
+
+class OutOfMemory(Her2BridgeError):
+    """There is not enough memory for an image, which itself is sound."""
 
 
 class WriteFailed(Her2BridgeError):

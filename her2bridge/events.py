@@ -140,6 +140,7 @@ class Restored(Event):
 
     image: str
     tiles: int
+    kept: int
     score: str
 
 
@@ -150,6 +151,7 @@ class RestoreFinished(Event):
     restored: int
     skipped: int
     failed: int
+    schema: int = SCHEMA
 
 
 @dataclass(frozen=True)

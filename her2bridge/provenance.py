@@ -51,11 +51,11 @@ def settings_digest(values: Mapping[str, Any]) -> str:
 
 
 def regions_digest(regions: Sequence[Region], exclusions: Iterable[BaseGeometry]) -> str:
-    """Digest of the regions (id and outline) and of what is cut out of them.
+    """Digest of the regions (id and outline) and of what is cut out of them; their order is no matter.
 
     Outlines are compared as areas, on vertices rounded to 0.01 px: QuPath versions write rings in opposite orders.
     """
-    lines = [f"{region.id} {_outline(region.geometry)}" for region in regions]
+    lines = sorted(f"{region.id} {_outline(region.geometry)}" for region in regions)
     lines += sorted(f"cut out {_outline(geometry)}" for geometry in exclusions)
     return _short("\n".join(lines).encode())
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 import her2bridge.provenance as provenance
-from her2bridge.errors import Her2BridgeError
+from her2bridge.errors import Her2BridgeError, RegionError
 from her2bridge.events import Emit, ImageFailed, ImageSkipped, Restored, RestoreFinished, Warned
 from her2bridge.qupath import results
 from her2bridge.qupath.open import open_project
+from her2bridge.qupath.regions import choose_regions
 from her2bridge.qupath.seam import Entry, ImageUpdate, NewTiles, Project
-from her2bridge.qupath.side_files import read_side_files, stored_entries
+from her2bridge.qupath.side_files import read_side_files, results_folder, stored_entries
 from her2bridge.run import wanted_entries
 
 
@@ -38,6 +39,11 @@ def restore_project(
     """
     project = open_project(path, backend)
     have = set(stored_entries(project.folder))
+    if not have:
+        told = (
+            f"no results of an earlier run lie in {results_folder(project.folder)}: her2bridge run PROJECT makes some"
+        )
+        emit(Warned(None, told))
     tally: Counter[str] = Counter()
     with project.writing():
         for entry in wanted_entries(project, images):
@@ -69,6 +75,15 @@ def restore_image(project: Project, entry: Entry, emit: Emit) -> str:
     if has_tiles and all(entry.metadata.get(key) == value for key, value in side.metadata.items()):
         emit(ImageSkipped(entry.name, "the project has these results", score))
         return "skipped"
+    theirs = results.stamp_of(entry.metadata)
+    if stamp and theirs and theirs.run_id != stamp.run_id and theirs.time > stamp.time:
+        emit(
+            ImageSkipped(
+                entry.name, f"the project has newer results, of {theirs.time}", entry.metadata.get(results.SCORE, "")
+            )
+        )
+        return "skipped"
+    _warn_if_stale(entry, stamp, emit)
     is_corrected = results.corrected_rows(stored)
     removed = [stored.ids[row] for row in np.flatnonzero(~is_corrected).tolist()]
     annotations = {annotation.id for annotation in entry.annotations()}
@@ -78,12 +93,29 @@ def restore_image(project: Project, entry: Entry, emit: Emit) -> str:
     corners = {tuple(corner) for corner in np.rint(stored.bounds[is_corrected, :2]).tolist()}
     tiles = [_without(_reparented(group, annotations), corners) for group in side.tiles]
     measurements = {region: values for region, values in side.region_measurements.items() if region in annotations}
-    foreign = results.foreign_keys(entry.metadata)
+    foreign = results.foreign_keys(entry.metadata, side.metadata)
     metadata = {key: value for key, value in side.metadata.items() if key not in foreign}
     project.merge_path_classes(side.path_classes)
     entry.apply(ImageUpdate(removed, tiles, measurements, frozenset(results.REGION_MEASUREMENTS), metadata))
-    emit(Restored(entry.name, sum(map(len, tiles)), score))
+    emit(Restored(entry.name, sum(map(len, tiles)), int(is_corrected.sum()), score))
     return "restored"
+
+
+def _warn_if_stale(entry: Entry, stamp: results.RunStamp | None, emit: Emit) -> None:
+    """Results of regions that have changed since are brought back, as asked for, and called what they are."""
+    if stamp is None:
+        return
+    try:
+        chosen = choose_regions(entry.annotations(), stamp.choice, where=entry.name)
+        digest = provenance.regions_digest(chosen.regions, chosen.exclusions)
+    except RegionError:
+        digest = provenance.regions_digest((), ())
+    if digest != stamp.regions:
+        emit(
+            Warned(
+                entry.name, f"STALE: the regions have changed since {stamp.time}; run again to score them as they are"
+            )
+        )
 
 
 def _reparented(group: NewTiles, annotations: set[str]) -> NewTiles:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from her2bridge.errors import (
     DeviceUnavailable,
     Her2BridgeError,
     NoRegions,
+    RegionError,
     SlideNotFound,
     UnsupportedServer,
     UsageError,
@@ -27,11 +29,11 @@ from her2bridge.provenance import Standing
 from her2bridge.qupath import results
 from her2bridge.qupath.classes import GRADED_LAST_NAMES, path_classes
 from her2bridge.qupath.open import open_project
-from her2bridge.qupath.regions import choose_regions
+from her2bridge.qupath.regions import ChosenRegions, choose_regions
 from her2bridge.qupath.results import RunStamp
 from her2bridge.qupath.seam import Entry, ImageUpdate, NewTiles, PathClassRef, PathObject, Project, StoredTiles
 from her2bridge.qupath.server_builder import calibration_of, slide_source
-from her2bridge.qupath.side_files import SideResult, write_side_files
+from her2bridge.qupath.side_files import SideResult, left_metadata, results_folder, stored_entries, write_side_files
 from her2bridge.records import SlideSource, Specimen
 from her2bridge.settings import RunSettings
 from her2bridge.slides import open_slide
@@ -57,6 +59,11 @@ class _Run:
     def classes(self) -> list[PathClassRef]:
         """The six PathClasses, in the project's colours."""
         return results.coloured(path_classes(self.settings.class_prefix), self.project.path_classes)
+
+    @cached_property
+    def results_there(self) -> frozenset[str]:
+        """The entryIDs that earlier runs left results of."""
+        return frozenset(stored_entries(self.project.folder))
 
     def source_of(self, entry: Entry) -> SlideSource:
         """Where the image's pixels are.
@@ -134,23 +141,22 @@ def run_image(run: _Run, entry: Entry, index: int) -> str:
     began = time.monotonic()
     settings = run.settings
     annotations, stored = entry.annotations(), entry.stored_tiles()
-    chosen = choose_regions(annotations, settings.choice, where=entry.name)
+    stamp = results.stamp_of(entry.metadata)
+    chosen = _chosen(run, entry, annotations, stamp)
     specimen = settings.specimen or results.stated_specimen(entry.metadata) or Specimen.NOT_STATED
     decides = what_decides(run.network, replace(settings, specimen=specimen), calibration_of(entry.server_json))
-    stamp = results.stamp_of(entry.metadata)
     now = _Digests(provenance.settings_digest(decides), provenance.regions_digest(chosen.regions, chosen.exclusions))
     standing = provenance.standing(
         stamp,
         settings=now.settings,
-        regions=_regions_as_asked_then(annotations, stamp) if stamp else now.regions,
+        regions=(_regions_as_asked_then(annotations, stamp) if stamp else None) or "",
         tiles=provenance.tiles_digest(stored.bounds, stored.class_names),
     )
     if standing is Standing.STANDS and not settings.force:
         reason = "scored before by the same model, settings and regions"
         run.emit(ev.ImageSkipped(entry.name, reason, entry.metadata.get(results.SCORE, "")))
         return "skipped"
-    if standing not in (Standing.NEVER_SCORED, Standing.STANDS):
-        run.emit(ev.Warned(entry.name, f"the score of {stamp.time if stamp else '?'} no longer stands: {standing}"))
+    _tell_of_earlier_results(run, entry, stamp, standing)
     source = run.source_of(entry)
     graded = np.empty((0, 2)) if settings.class_prefix else entry.detection_centroids(GRADED_LAST_NAMES)
     image = ImageToScore(entry.name, index, source, chosen, stored, specimen, graded)
@@ -170,12 +176,43 @@ class _Digests:
     regions: str
 
 
-def _regions_as_asked_then(annotations: Sequence[PathObject], stamp: RunStamp) -> str:
-    """Digest of the regions that the run of a stamp would choose now; of nothing where it would find none."""
+def _chosen(run: _Run, entry: Entry, annotations: Sequence[PathObject], stamp: RunStamp | None) -> ChosenRegions:
+    """The regions; where there are none any more, the score that the project still shows is called STALE."""
+    try:
+        return choose_regions(annotations, run.settings.choice, where=entry.name)
+    except NoRegions:
+        if stamp is not None and _regions_as_asked_then(annotations, stamp) is None:
+            shown = f"the score {entry.metadata.get(results.SCORE, '')} of {stamp.time}"
+            run.emit(
+                ev.Warned(entry.name, f"STALE: the project still shows {shown}, whose regions are no longer there")
+            )
+        raise
+
+
+def _tell_of_earlier_results(run: _Run, entry: Entry, stamp: RunStamp | None, standing: Standing) -> None:
+    """What a person should know of earlier runs, and of a specimen that is stated twice."""
+    if stamp is None and entry.id in run.results_there:
+        folder = results_folder(run.project.folder)
+        told = "holds results of an earlier run that the project does not show; her2bridge restore brings them back"
+        run.emit(ev.Warned(entry.name, f"{folder} {told}"))
+    elif stamp is not None and standing is not Standing.STANDS:
+        made = "would be made" if run.settings.dry_run else "is made"
+        run.emit(ev.Warned(entry.name, f"its score of {stamp.time} {made} anew ({standing})"))
+    stated, asked = results.stated_specimen(entry.metadata), run.settings.specimen
+    text = results.stated_specimen_text(entry.metadata)
+    if stated not in (None, asked) and asked is not None:
+        run.emit(ev.Warned(entry.name, f"the image's metadata say {stated}; --specimen {asked} is used"))
+    elif text and stated is None and asked is None:
+        told = f"the specimen {text!r} is neither resection nor biopsy to us, and is taken as not stated"
+        run.emit(ev.Warned(entry.name, told))
+
+
+def _regions_as_asked_then(annotations: Sequence[PathObject], stamp: RunStamp) -> str | None:
+    """Digest of the regions that the run of a stamp would choose now; None where it would find none."""
     try:
         chosen = choose_regions(annotations, stamp.choice, where="")
-    except NoRegions:
-        return provenance.regions_digest((), ())
+    except RegionError:
+        return None
     return provenance.regions_digest(chosen.regions, chosen.exclusions)
 
 
@@ -186,7 +223,7 @@ def _write(run: _Run, entry: Entry, stored: StoredTiles, analysis: Analysis, now
     rows = corrections.open_cells(len(grid))
     fresh = results.new_tiles(analysis.predictions, rows, run.classes, run.id, below_regions=below)
     kept = results.kept_tiles(stored, corrections, grid, below_regions=below)
-    foreign = results.foreign_keys(entry.metadata)
+    foreign = results.foreign_keys(entry.metadata, left_metadata(run.project.folder, entry.id))
     if foreign:
         run.emit(ev.Warned(entry.name, f"not written by her2bridge, and so left as they are: {', '.join(foreign)}"))
     tiles = marked_tiles_digest(fresh, stored, corrections)

@@ -11,6 +11,7 @@ from her2bridge.inference.runtime.base import PRECISIONS, RUNTIMES
 from her2bridge.qupath.regions import RegionChoice
 from her2bridge.records import Specimen
 from her2bridge.scoring import ScoreSettings
+from her2bridge.scoring.whspn import WHSPN_CHOICES
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class RunSettings:
         force: score again even what stands.
         dry_run: say what would be done, write nothing.
         scores: thresholds of scoring.
+        whspn: which of the model's second networks is asked: ``mlp``, ``svm`` or ``none``.
 
     Raises:
         UsageError: a setting that cannot be, or not together with another. What this machine, the model or the project
@@ -62,6 +64,7 @@ class RunSettings:
     force: bool = False
     dry_run: bool = False
     scores: ScoreSettings = field(default_factory=ScoreSettings)
+    whspn: str = "mlp"
 
     @property
     def choice(self) -> RegionChoice:
@@ -71,6 +74,7 @@ class RunSettings:
     def __post_init__(self) -> None:
         _one_of(self.precision, "--precision", PRECISIONS)
         _one_of(self.runtime, "--runtime", RUNTIMES)
+        _one_of(self.whspn, "--whspn", WHSPN_CHOICES)
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device, re.ASCII):
             raise _refused("--device", self.device, "Give auto, cpu, cuda, cuda:N or mps.")
         if self.min_overlap is not None and not 0 < self.min_overlap <= 1:
@@ -81,10 +85,13 @@ class RunSettings:
         if self.mpp is not None and not low <= self.mpp <= high:
             next_step = f"Give µm per pixel, between {low:g} and {high:g}; a 40× scan has about 0.25."
             raise _refused("--mpp", self.mpp, next_step)
+        if not all(name.strip() for name in (*self.region_classes, *self.exclude_classes)):
+            raise _refused("--region-class or --exclude-class", "", "Give the class's name, for instance Tumor.")
         if self.class_prefix is not None and not re.fullmatch(r"[^:\n\r]*[^:\s][^:\n\r]*", self.class_prefix):
             raise _refused("--class-prefix", self.class_prefix, "Give a name without colons, for instance HER2.")
         if not all(old for old, _ in self.relocations):
-            raise _refused("--relocate", "", "Say how the paths begin that have moved: --relocate OLD=NEW.")
+            next_step = "Say how the paths begin that have moved: --relocate OLD=NEW."
+            raise _refused("--relocate", f"={self.relocations[0][1]}", next_step)
         self._contradictions()
 
     def _contradictions(self) -> None:

@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import SoftFileLock, Timeout
@@ -23,7 +23,9 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def write_atomically(path: Path, data: bytes, *, backup: Path | None = None) -> None:
+def write_atomically(
+    path: Path, data: bytes, *, backup: Path | None = None, only_if: Callable[[], bool] = lambda: True
+) -> bool:
     """Replace a file, or make it with the folders it needs; whoever reads sees the old content or the new.
 
     The content goes to a temporary file beside the target, is flushed to the disk, and then takes the target's name
@@ -33,6 +35,10 @@ def write_atomically(path: Path, data: bytes, *, backup: Path | None = None) -> 
         path: the target.
         data: its content.
         backup: where the old content is kept; an older backup is replaced.
+        only_if: asked last of all, when only the name has still to be taken; False leaves everything as it was.
+
+    Returns:
+        Whether it was written.
 
     Raises:
         WriteFailed: the folder cannot be written, or the disk is full; the target is as it was.
@@ -45,8 +51,11 @@ def write_atomically(path: Path, data: bytes, *, backup: Path | None = None) -> 
             _write_through(part, data)
             if path.exists():
                 shutil.copymode(path, part)
-                if backup is not None:
-                    _keep(path, backup)
+            if not only_if():
+                part.unlink()
+                return False
+            if backup is not None and path.exists():
+                _keep(path, backup)
             os.replace(part, path)
         except BaseException:
             part.unlink(missing_ok=True)
@@ -54,6 +63,7 @@ def write_atomically(path: Path, data: bytes, *, backup: Path | None = None) -> 
         _flush_folder(path.parent)
     except OSError as error:
         raise _failed(path, error) from error
+    return True
 
 
 def read_if_there(path: Path) -> bytes | None:
@@ -66,7 +76,11 @@ def read_if_there(path: Path) -> bytes | None:
 
 @contextlib.contextmanager
 def only_writer(lock: Path) -> Iterator[None]:
-    """Hold a lock file, which says which process on which host holds it; one whose process is gone is taken over.
+    """Hold a project's lock file, which says which process on which host holds it; one whose process is gone is taken
+    over.
+
+    Args:
+        lock: in a folder of ours in the project's folder; it is made where it is missing.
 
     Raises:
         ProjectLocked: another process holds it.
@@ -83,7 +97,11 @@ def only_writer(lock: Path) -> Iterator[None]:
             next_step="Wait until it has finished. If you are sure that it no longer runs, delete that file.",
         ) from error
     except OSError as error:
-        raise _failed(lock, error) from error
+        raise WriteFailed(
+            f"The project's folder cannot be written to ({error.strerror or type(error).__name__}).",
+            where=str(lock.parent.parent),
+            next_step="Ask for the right to write there, or copy the project and run on the copy.",
+        ) from error
     try:
         yield
     finally:
@@ -99,6 +117,8 @@ def _write_through(part: Path, data: bytes) -> None:
 
 def _keep(path: Path, backup: Path) -> None:
     """Give the old content a second name; the target itself is never missing."""
+    if backup.exists() and backup.samefile(path):  # an earlier try ended between keeping and replacing
+        return
     second = backup.with_name(f"{backup.name}.{os.getpid()}.part")
     second.unlink(missing_ok=True)
     try:

@@ -59,15 +59,23 @@ def her2_cores() -> Path:
     return folder
 
 
-def redrawn(demo: Demo, folder: Path) -> Demo:
-    """The same project and results, the first region smaller: what QuPath saves after a person redrew it."""
+def redrawn(demo: Demo, folder: Path, *, by: float = -200, reverse: bool = False, restored: bool = True) -> Demo:
+    """The same project and results, the first region smaller: what QuPath saves after a person redrew it.
+
+    Args:
+        by: pixels that the first region grows on all sides.
+        reverse: the regions in the opposite order.
+        restored: False leaves the results in the side files only.
+    """
     (entry,) = open_project(demo.project, "files").entries
     first, *others = entry.annotations()
     assert first.geometry is not None
-    bare = [replace(one, measurements={}) for one in (replace(first, geometry=first.geometry.buffer(-200)), *others)]
+    first = replace(first, geometry=first.geometry.buffer(by)) if by else first
+    bare = [replace(one, measurements={}) for one in (first, *others)][:: -1 if reverse else 1]
     size = (demo.truth.width, demo.truth.height)
-    image = NewImage(demo.slide, entry.name, size=size, mpp=0.25, annotations=bare, metadata={})
+    image = NewImage(demo.slide, entry.name, size=size, mpp=0.25, annotations=bare, metadata={"Specimen": "resection"})
     path = create_project(folder, [image])
     shutil.copytree(demo.project.parent / "her2bridge", folder / "her2bridge")
-    assert restore_project(path).restored == 1
+    if restored:
+        assert restore_project(path).restored == 1
     return replace(demo, project=path)

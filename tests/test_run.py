@@ -203,6 +203,16 @@ class TestAgain:
         run(demo.project)
         assert only(run(demo.project, replace(CPU, batch_size=3)), ev.ImageSkipped)
 
+    def test_regions_that_are_gone_leave_a_stale_score(self, demo: Demo, tmp_path: Path) -> None:
+        run(demo.project)
+        heard = run(_without_regions(demo, tmp_path / "bare").project)
+        assert only(heard, ev.ImageFailed).error == "NoRegions"
+        assert "STALE: the project still shows the score" in warnings(heard)
+
+    def test_the_order_of_regions_is_no_matter(self, demo: Demo, tmp_path: Path) -> None:
+        run(demo.project)
+        assert only(run(redrawn(demo, tmp_path / "turned", reverse=True, by=0).project), ev.ImageSkipped)
+
     def test_a_redrawn_region_makes_the_score_stale(self, demo: Demo, tmp_path: Path) -> None:
         run(demo.project)
         other = redrawn(demo, tmp_path / "redrawn")
@@ -231,6 +241,8 @@ class TestAgain:
         scored = only(heard, ev.ImageScored)
         assert scored.corrected_tiles == 1
         assert scored.counts == before | {"3+": before["3+"] + 1, "noise": before["noise"] - 1}
+        assert "tiles that count as a person classed them: 1" in scored.review
+        assert "as a person classed them: 1" in entry_of(demo).metadata["HER2 AI review"]
         again = entry_of(demo).stored_tiles()
         assert len(again) == len(stored)
         assert again.class_names[list(again.ids).index(corrected)] == "3+"
@@ -327,6 +339,53 @@ class TestErrors:
         assert "ZeroDivisionError" in caplog.text
         assert "Traceback" in caplog.text
 
+    def test_an_image_that_is_removed_meanwhile_stops_no_other(self, demo: Demo, tmp_path: Path) -> None:
+        path = _two_images(demo, tmp_path)
+        heard: list[ev.Event] = []
+
+        def emit(event: ev.Event) -> None:
+            heard.append(event)
+            if isinstance(event, ev.Progress) and event.image == "first" and event.done == event.total:
+                content = json.loads(path.read_bytes())
+                content["images"] = [image for image in content["images"] if image["imageName"] != "first"]
+                path.write_text(json.dumps(content))
+
+        finished = run_project(path, CPU, emit)
+        assert (finished.scored, finished.failed) == (1, 1)
+        failed = only(heard, ev.ImageFailed)
+        assert (failed.image, failed.error) == ("first", "ChangedOnDisk")
+
+    def test_ctrl_c_while_writing_leaves_the_image_as_it_was(self, demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+        from her2bridge.qupath.project_json import ProjectJson
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        data = demo.project.parent / "data" / "1" / "data.qpdata"
+        before = data.read_bytes()
+        monkeypatch.setattr(ProjectJson, "set_metadata", interrupt)
+        assert run_project(demo.project, CPU).interrupted
+        assert data.read_bytes() == before
+
+    def test_two_regions_of_one_id(self, demo: Demo, tmp_path: Path) -> None:
+        size = (demo.truth.width, demo.truth.height)
+        twins = [_annotation(1, 300, 300, 1500, 900), _annotation(1, 300, 1000, 1500, 1600)]
+        image = NewImage(demo.slide, "twins", size=size, mpp=0.25, annotations=twins, metadata={})
+        failed = only(run(create_project(tmp_path / "twins", [image])), ev.ImageFailed)
+        assert failed.error == "BadRegion"
+        assert "Refresh duplicate object IDs" in failed.next_step
+
+    def test_a_specimen_stated_twice_or_not_understood(self, demo: Demo) -> None:
+        heard = run(demo.project, replace(CPU, specimen=Specimen.BIOPSY))
+        assert "metadata say resection; --specimen biopsy is used" in warnings(heard)
+        edit(demo, ImageUpdate([], [], {}, frozenset(), {"Specimen": "toe"}))
+        assert "'toe' is neither resection nor biopsy" in warnings(run(demo.project, replace(CPU, dry_run=True)))
+
+    def test_mpp_that_is_not_needed(self, demo: Demo) -> None:
+        heard = run(demo.project, replace(CPU, mpp=0.5))
+        assert "--mpp 0.5 is not used: QuPath says 0.25 µm/px" in warnings(heard)
+        assert only(run(demo.project), ev.ImageSkipped)
+
     def test_ctrl_c_keeps_what_was_finished(self, demo: Demo, tmp_path: Path) -> None:
         path = _two_images(demo, tmp_path)
 
@@ -389,6 +448,38 @@ class TestRestore:
         assert only(run(demo.project), ev.ImageSkipped)
         assert restore_project(demo.project).restored == 0
 
+    def test_newer_results_are_not_replaced(self, demo: Demo) -> None:
+        run(demo.project)
+        later = entry_of(demo).metadata["HER2 AI run"].replace(" | 20", " | 21", 1)
+        edit(demo, ImageUpdate([], [], {}, frozenset(), {"HER2 AI run": "ffffffffffff" + later[12:]}))
+        heard: list[ev.Event] = []
+        assert restore_project(demo.project, emit=heard.append).restored == 0
+        assert "newer results" in only(heard, ev.ImageSkipped).reason
+
+    def test_stale_results_are_called_so(self, demo: Demo, tmp_path: Path) -> None:
+        run(demo.project)
+        other = redrawn(demo, tmp_path / "redrawn", restored=False)
+        heard: list[ev.Event] = []
+        assert restore_project(other.project, emit=heard.append).restored == 1
+        assert "STALE" in warnings(heard)
+
+    def test_files_of_two_runs_are_no_results(self, demo: Demo) -> None:
+        run(demo.project)
+        tiles = next((demo.project.parent / "her2bridge" / "results").glob("*.gz"))
+        before = tiles.read_bytes()
+        run(demo.project, replace(CPU, force=True))
+        tiles.write_bytes(before)
+        heard: list[ev.Event] = []
+        assert restore_project(demo.project, emit=heard.append).failed == 1
+        assert "of another run" in only(heard, ev.ImageFailed).what
+
+    def test_results_that_the_project_lost_are_pointed_out(self, demo: Demo) -> None:
+        before = contents(demo.project.parent)
+        run(demo.project)
+        for name, data in before.items():
+            (demo.project.parent / name).write_bytes(data)
+        assert "her2bridge restore brings them back" in warnings(run(demo.project, replace(CPU, dry_run=True)))
+
     def test_corrections_made_since_stay(self, demo: Demo) -> None:
         run(demo.project)
         count = len(entry_of(demo).stored_tiles())
@@ -401,6 +492,7 @@ class TestRestore:
     def test_an_image_without_results(self, demo: Demo) -> None:
         heard: list[ev.Event] = []
         assert restore_project(demo.project, emit=heard.append).restored == 0
+        assert "no results of an earlier run lie in" in warnings(heard)
         with pytest.raises(UsageError):
             restore_project(demo.project, images=("nowhere",))
 
@@ -419,3 +511,12 @@ def _two_images(demo: Demo, tmp_path: Path) -> Path:
     regions = [_annotation(1, 300, 300, 1500, 900)]
     first = NewImage(path=tmp_path / "copy.tif", name="first", size=size, mpp=0.25, annotations=regions, metadata={})
     return create_project(tmp_path / "two", [first, replace(first, path=demo.slide, name="second")])
+
+
+def _without_regions(demo: Demo, folder: Path) -> Demo:
+    """The same project and score, after a person took every Tumor region away."""
+    entry = entry_of(demo)
+    rest = [replace(one, measurements={}) for one in entry.annotations() if str(one.path_class) != "Tumor"]
+    size = (demo.truth.width, demo.truth.height)
+    image = NewImage(demo.slide, entry.name, size=size, mpp=0.25, annotations=rest, metadata=dict(entry.metadata))
+    return replace(demo, project=create_project(folder, [image]))

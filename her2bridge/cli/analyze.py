@@ -10,8 +10,9 @@ import typer
 
 from her2bridge.cli import options as opt
 from her2bridge.cli.output import Output
-from her2bridge.errors import UsageError
+from her2bridge.errors import Her2BridgeError, UsageError
 from her2bridge.qupath.geojson import read_regions
+from her2bridge.qupath.open import open_project
 from her2bridge.qupath.server_builder import read_server_json, slide_source
 from her2bridge.records import SlideSource
 from her2bridge.settings import RunSettings
@@ -28,7 +29,11 @@ _Server = Annotated[
 ]
 _Regions = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Annotations that QuPath exported as GeoJSON; all, where none has a class."),
+    typer.Option(
+        metavar="FILE",
+        help="Annotations that QuPath exported as GeoJSON; all, where none has a class. With --whole-slide only those"
+        " that are cut out (Ignore*) are heeded.",
+    ),
 ]
 _Tiles = Annotated[
     Path | None,
@@ -46,9 +51,10 @@ def analyze(
     whole_slide: opt.WholeSlide = False,
     class_prefix: opt.ClassPrefix = None,
     min_overlap: opt.MinOverlap = None,
-    specimen: opt.SpecimenName = None,
+    specimen: opt.SpecimenNotRead = None,
     mpp: opt.Mpp = None,
     score_settings: opt.ScoreSettingsFile = None,
+    whspn: opt.WhspnName = "mlp",
     relocate: opt.Relocations = None,
     model: opt.Model = None,
     device: opt.Device = "auto",
@@ -82,6 +88,7 @@ def analyze(
             mpp=mpp,
             relocations=opt.relocations_of(relocate),
             scores=opt.score_settings_of(score_settings),
+            whspn=whspn,
         )
         source = _source(slide, server, settings.relocations)
         if regions is None and not whole_slide:
@@ -96,12 +103,24 @@ def analyze(
 
 def _source(slide: Path | None, server: Path | None, relocations: tuple[tuple[str, str], ...]) -> SlideSource:
     if slide is not None and server is None:
+        if not slide.exists():
+            raise _usage("There is no such slide.", str(slide), "Check the path.")
         return SlideSource(slide, use_bounds=True)
     if server is not None and slide is None:
         builder = read_server_json(server)
-        return slide_source(builder, folder=server.absolute().parent, saved_uri=None, relocations=relocations)
+        folder, saved_uri = _project_of(server.absolute())
+        return slide_source(builder, folder=folder, saved_uri=saved_uri, relocations=relocations)
     what = "No slide is named." if slide is None else "The slide is named twice."
     raise _usage(what, "SLIDE or --server", "Give the slide file, or --server with an image's server.json.")
+
+
+def _project_of(server: Path) -> tuple[Path, str | None]:
+    """Folder and saved place of the project that a server.json lies in (``data/N/server.json``), if in any."""
+    try:
+        project = open_project(server.parents[2], "files")
+    except (Her2BridgeError, IndexError):
+        return server.parent, None
+    return project.folder, project.saved_uri
 
 
 def _check_output(output: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 import typer.main
@@ -18,7 +18,7 @@ from her2bridge.cli.doctor import doctor
 from her2bridge.cli.models import models
 from her2bridge.cli.restore import restore
 from her2bridge.cli.run import run
-from her2bridge.errors import Interrupted
+from her2bridge.errors import Interrupted, UsageError
 from her2bridge.version import version
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+_WrongUsage: Any = typer.BadParameter.__base__  # of all that the parser refuses; typer names only this one of them
 for _command in (run, analyze, demo, models, restore, doctor):
     app.command()(_command)
 
@@ -56,11 +57,21 @@ def main() -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a console that lacks a letter must not end a run
     try:
-        sys.exit(typer.main.get_command(app)(prog_name="her2bridge"))
-    except KeyboardInterrupt:
+        sys.exit(typer.main.get_command(app).main(prog_name="her2bridge", standalone_mode=False))
+    except _WrongUsage as error:
+        sys.exit(_tell_wrong_usage(error))
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(Interrupted.exit_code)
     finally:
         signal.signal(signal.SIGINT, _end_at_once)
+
+
+def _tell_wrong_usage(error: Any) -> int:
+    """What the parser does not understand, in three parts."""
+    command = error.ctx.command_path if error.ctx is not None else "her2bridge"
+    told = UsageError(error.format_message(), where=command, next_step=f"{command} --help shows what can be given.")
+    typer.echo(f"Error: {told}", err=True)
+    return told.exit_code
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from her2bridge.errors import BackendUnavailable, Her2BridgeError
 from her2bridge.model.bundle import Bundle, load_bundle
 from her2bridge.provenance import Standing
 from her2bridge.qupath.open import open_project
+from her2bridge.qupath.results import stamp_of
 from her2bridge.qupath.seam import Entry
 from her2bridge.records import SlideSource
 from her2bridge.run import run_project
@@ -24,6 +26,7 @@ from her2bridge.settings import RunSettings
 from her2bridge.slides import open_slide, slide_readers
 
 OK, NOTE, BROKEN = "ok", "note", "broken"
+_TELLS_MORE = re.compile("STALE: the project still shows|results of an earlier run")  # of a run's warnings
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,24 @@ def project(path: Path) -> Iterator[Check]:
     else:
         next_step = "Results can go to the side files only: her2bridge/results in the project's folder."
         yield Check(NOTE, "Project", f"{says}; {opened.read_only_reason}", next_step)
+    if not os.access(opened.folder, os.W_OK):
+        next_step = "Ask for the right to write there, or copy the project and run on the copy."
+        yield Check(BROKEN, "Project", "its folder cannot be written to", next_step)
     outcomes = [event for event in heard if isinstance(event, ev.ImagePlanned | ev.ImageFailed)]
     for entry, outcome in zip(opened.entries, outcomes, strict=True):
         yield _image(entry, outcome, opened.read_only_reason)
+    for warned in heard:
+        if isinstance(warned, ev.Warned) and warned.image is not None and _TELLS_MORE.search(warned.message):
+            yield Check(NOTE, warned.image, warned.message)
 
 
 def _image(entry: Entry, outcome: ev.ImagePlanned | ev.ImageFailed, known: str | None) -> Check:
+    stamp = stamp_of(entry.metadata)
     if isinstance(outcome, ev.ImageFailed):
+        if outcome.error == "NoRegions" and stamp is not None and stamp.choice.region_classes:
+            classes = ", ".join(stamp.choice.region_classes)
+            says = f"scored with --region-class {classes}; a run without options finds no region"
+            return Check(NOTE, entry.name, says, "Nothing, if that is how it is always run.")
         return Check(BROKEN, entry.name, f"{outcome.what} ({outcome.where})", outcome.next_step)
     standing = Standing(outcome.standing)
     says = f"{'its score ' if standing is Standing.STANDS else ''}{standing}"

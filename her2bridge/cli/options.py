@@ -45,7 +45,8 @@ MinOverlap = Annotated[
     float | None,
     typer.Option(
         metavar="SHARE",
-        help="Take a tile if this share of it, 0 to 1, lies in a region.  [default: if its centre does, as in QuPath]",
+        help="Take a tile if this share of it, above 0 and up to 1, lies in a region."
+        "  [default: if its centre does, as in QuPath]",
     ),
 ]
 SpecimenName = Annotated[
@@ -56,13 +57,29 @@ SpecimenName = Annotated[
         help="The kind of specimen; the rule differs.  [default: the image's metadata key Specimen]",
     ),
 ]
+SpecimenNotRead = Annotated[
+    str | None,
+    typer.Option(
+        "--specimen",
+        metavar="resection|biopsy",
+        help="The kind of specimen; the rule differs.  [default: not stated]",
+    ),
+]
 Mpp = Annotated[
     float | None,
-    typer.Option(metavar="UM", help="µm per pixel, where neither QuPath nor the slide file states it."),
+    typer.Option(metavar="UM", help="µm per pixel; used only where neither QuPath nor the slide file states it."),
 ]
 ScoreSettingsFile = Annotated[
     Path | None,
     typer.Option("--score-settings", metavar="FILE", help="A TOML file with thresholds of the score (docs/scores.md)."),
+]
+WhspnName = Annotated[
+    str,
+    typer.Option(
+        "--whspn",
+        metavar="mlp|svm|none",
+        help="Which of the model's second networks reads a score from the shares; none: the rule alone.",
+    ),
 ]
 Model = Annotated[
     str | None,
@@ -138,6 +155,8 @@ def specimen_of(name: str | None) -> Specimen | None:
 def relocations_of(pairs: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
     """Old and new beginnings of ``--relocate OLD=NEW``.
 
+    Where paths hold equals signs themselves, every way to part them is returned: only one begins a slide's path.
+
     Raises:
         UsageError: no equals sign.
     """
@@ -148,7 +167,8 @@ def relocations_of(pairs: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
                 where="--relocate",
                 next_step="Give OLD=NEW, for instance --relocate D:/slides=/data/slides.",
             )
-    return tuple((old, new) for old, _, new in (pair.partition("=") for pair in pairs or ()))
+    parts = [pair.split("=") for pair in pairs or ()]
+    return tuple(("=".join(one[:at]), "=".join(one[at:])) for one in parts for at in range(1, len(one)))
 
 
 def score_settings_of(file: Path | None) -> ScoreSettings:

@@ -128,8 +128,8 @@ def _logging(file: Path | None, debug: bool, notes: Console) -> Iterator[None]:
     Raises:
         WriteFailed: the file cannot be written.
     """
-    root = logging.getLogger()
-    before = root.level
+    root, ours = logging.getLogger(), logging.getLogger("her2bridge")
+    before = root.level, ours.level
     handlers: list[logging.Handler] = [_ToPeople(notes, file, debug)]
     if file is not None:
         try:
@@ -143,13 +143,15 @@ def _logging(file: Path | None, debug: bool, notes: Console) -> Iterator[None]:
         handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for handler in handlers:
         root.addHandler(handler)
-    root.setLevel(logging.DEBUG if debug else logging.INFO)
+    root.setLevel(logging.WARNING)  # what libraries say in detail may hold names of files
+    ours.setLevel(logging.DEBUG if debug else logging.INFO)
     logging.captureWarnings(True)
     try:
         yield
     finally:
         logging.captureWarnings(False)
-        root.setLevel(before)
+        root.setLevel(before[0])
+        ours.setLevel(before[1])
         for handler in handlers:
             root.removeHandler(handler)
             handler.close()

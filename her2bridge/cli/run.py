@@ -25,6 +25,7 @@ def run(
     specimen: opt.SpecimenName = None,
     mpp: opt.Mpp = None,
     score_settings: opt.ScoreSettingsFile = None,
+    whspn: opt.WhspnName = "mlp",
     relocate: opt.Relocations = None,
     model: opt.Model = None,
     device: opt.Device = "auto",
@@ -66,6 +67,7 @@ def run(
             force=force,
             dry_run=dry_run,
             scores=opt.score_settings_of(score_settings),
+            whspn=whspn,
         )
         from her2bridge.run import run_project
 

@@ -15,11 +15,18 @@ from rich.text import Text
 import her2bridge.events as ev
 from her2bridge.cli.console import RESEARCH_USE_ONLY, counted, printable, table
 from her2bridge.errors import Her2BridgeError
+from her2bridge.qupath.results import WHSPN
 from her2bridge.records import NOT_ASSESSABLE, TUMOUR_CLASSES, Status
 
 _SECONDS_BETWEEN_LINES = 10.0
 _NAMES_AT_MOST = 10
-_STYLES = {str(Status.POSITIVE): "bold red", str(Status.EQUIVOCAL): "yellow", NOT_ASSESSABLE: "dim"}
+_WIDTH_OF_ALL = 120  # characters, for the whole table of scores
+_STYLES = {
+    str(Status.POSITIVE): "bold red",
+    str(Status.EQUIVOCAL): "yellow",
+    str(Status.DISCORDANT): "bold magenta",
+    NOT_ASSESSABLE: "dim",
+}
 
 
 class RunTeller:
@@ -62,7 +69,11 @@ class RunTeller:
                 self._scored.append(event)
                 told = "" if event.score == event.status else f", {event.status}"
                 tiles = sum(event.counts.values())
-                self._say(f"{printable(event.image)}: {event.score}{told}; {tiles:,} tiles in {event.seconds:.1f} s")
+                persons = (
+                    f"; {counted(event.corrected_tiles, 'tile')} as a person classed" if event.corrected_tiles else ""
+                )
+                name, time = printable(event.image), f"{event.seconds:.1f} s"
+                self._say(f"{name}: {event.score}{told}; {tiles:,} tiles in {time}{persons}")
             case ev.ImageSkipped():
                 self._skipped.append(event)
             case ev.ImagePlanned():
@@ -74,7 +85,10 @@ class RunTeller:
                 self.tell_failure(event)
             case ev.Restored():
                 name = printable(event.image)
-                self._results.print(f"{name}: {event.score} restored, {event.tiles:,} tiles", soft_wrap=True)
+                kept = f", {event.kept:,} stay as they were corrected" if event.kept else ""
+                self._results.print(
+                    f"{name}: {event.score} restored, {event.tiles:,} tiles put back{kept}", soft_wrap=True
+                )
             case ev.RunFinished() | ev.RestoreFinished():
                 self._ended = event
 
@@ -95,7 +109,8 @@ class RunTeller:
         """Table, reasons, warnings, what was skipped and where results are; says what it said before no second time."""
         self.stop()
         if self._scored:
-            self._results.print(_score_table(self._scored))
+            self._results.print(_score_table(self._scored, self._results.width))
+            self._tell_whspn()
             self._tell_reviews()
             self._results.print(
                 "Percentages are of tumour tiles, not of cells. % 0: tiles of class 0 (QuPath: Negative). The status "
@@ -121,7 +136,14 @@ class RunTeller:
             self._say(f"her2bridge {event.version}, backend {event.backend}, model {event.model}, {images}{dry}")
         self._say(RESEARCH_USE_ONLY, "dim")
         if event.backend != "none" and not event.dry_run:
-            self._say("Close the project in QuPath before a run, or use the scripts inside it.", "dim")
+            self._say("Close the project in QuPath before a run: QuPath would write over the results.", "dim")
+
+    def _tell_whspn(self) -> None:
+        read = [event for event in self._scored if event.metadata.get(WHSPN)]
+        if read:
+            self._results.print("What the WHSPN reads from the shares:", style="bold")
+        for event in read:
+            self._results.print(f"  {printable(event.image)}: {printable(event.metadata[WHSPN])}", soft_wrap=True)
 
     def _tell_reviews(self) -> None:
         reviewed = [event for event in self._scored if event.review]
@@ -190,10 +212,16 @@ class _TileBar:
             self._shown = None
 
 
-def _score_table(scored: Sequence[ev.ImageScored]) -> Table:
+def _score_table(scored: Sequence[ev.ImageScored], width: int) -> Table:
+    """One line an image; on a narrow terminal without what the lines above it said: status and reasons."""
+    is_wide = width >= _WIDTH_OF_ALL
     shares = [f"% {one.label}" for one in TUMOUR_CLASSES]
     numbers = ["Tumour tiles", *shares, "Tile H-score"]
-    made = table("Image", "Score", "Status", *numbers, "Review", numbers=numbers)
+    made = table(
+        "Image", "Score", *(["Status"] if is_wide else []), *numbers, *(["Review"] if is_wide else []), numbers=numbers
+    )
+    for column in made.columns[1:]:
+        column.no_wrap = is_wide
     for event in scored:
         has_shares = event.score != NOT_ASSESSABLE and event.tumour_tiles > 0
         percent = [
@@ -202,11 +230,11 @@ def _score_table(scored: Sequence[ev.ImageScored]) -> Table:
         made.add_row(
             printable(event.image),
             event.score,
-            Text(event.status, style=_STYLES.get(event.status, "")),
+            *([Text(event.status, style=_STYLES.get(event.status, ""))] if is_wide else []),
             f"{event.tumour_tiles:,}",
             *percent,
             f"{event.tile_h_score:.1f}" if has_shares else "",
-            counted(len(event.review), "reason") if event.review else "",
+            *([counted(len(event.review), "reason") if event.review else ""] if is_wide else []),
         )
     return made
 

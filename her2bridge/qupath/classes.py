@@ -58,10 +58,15 @@ def is_exclusion(path_class: PathClassRef | None, excluded: Sequence[str]) -> bo
     """Whether an annotation of this class is cut out of the regions: a starred class, or one the user named."""
     if path_class is None:
         return False
-    if any(_is_or_derives_from(path_class, name) for name in excluded):
+    if is_excluded_by_name(path_class, excluded):
         return True
     last = path_class.names[-1].casefold()
     return last.endswith("*") and last not in _NOT_AN_EXCLUSION
+
+
+def is_excluded_by_name(path_class: PathClassRef | None, excluded: Sequence[str]) -> bool:
+    """Whether the user named an annotation's class as one to be cut out."""
+    return path_class is not None and any(_is_or_derives_from(path_class, name) for name in excluded)
 
 
 def _is_or_derives_from(path_class: PathClassRef, name: str) -> bool:

@@ -67,20 +67,33 @@ class EntryFiles:
                 where=str(self.data_path),
                 next_step="Update her2bridge, or save the image with a QuPath of 0.5 to 0.7.",
             )
-        now = read_if_there(self.data_path)
-        if self._hash != (None if now is None else sha256_of(now)):
-            raise ChangedOnDisk(
-                "QuPath saved this image while it was being scored; the image was left as QuPath saved it.",
-                where=str(self.data_path),
-                next_step="Close the project in QuPath, then bring the results in: her2bridge restore PROJECT.",
-            )
+        if not self.is_unchanged():
+            raise self.changed()
+
+    def is_unchanged(self) -> bool:
+        """Whether the file on the disk is the one that was read."""
+        try:
+            now = read_if_there(self.data_path)
+        except OSError as error:
+            raise damaged(str(self.data_path), error.strerror or type(error).__name__) from error
+        return self._hash == (None if now is None else sha256_of(now))
+
+    def changed(self) -> ChangedOnDisk:
+        """The error of a file that is no longer the one that was read."""
+        return ChangedOnDisk(
+            "QuPath saved this image while it was being scored; the image was left as QuPath saved it.",
+            where=str(self.data_path),
+            next_step="Close the project in QuPath, then bring the results in: her2bridge restore PROJECT.",
+        )
 
 
 def damaged(where: str, reason: str) -> DataFileDamaged:
     """The error of a data file that cannot be read."""
+    backup = Path(where).with_name("data.qpdata.bkp")
+    copies = f"{backup.name}, which lies beside it, or " if backup.exists() else ""
     return DataFileDamaged(
         f"The image's data file cannot be read: {reason}.",
         where=where,
-        next_step="Open the image in QuPath. If QuPath shows its objects, save it there and run again; else put back"
-        " data.qpdata.bkp, or a copy of your own.",
+        next_step=f"Put back {copies}a copy of your own, and run again. Don't try it in QuPath 0.5, which can hang on a"
+        " file that is cut short.",
     )

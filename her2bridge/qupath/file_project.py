@@ -80,9 +80,9 @@ class FileProject(ABC):
         """See the seam."""
         return self.classes.read()
 
-    @abstractmethod
     def merge_path_classes(self, classes: Sequence[PathClassRef]) -> None:
         """See the seam."""
+        self.classes.merge(classes)
 
     @abstractmethod
     def load(self, entry_id: str) -> Loaded:
@@ -119,11 +119,12 @@ class FileEntry:
     def __init__(self, project: FileProject, entry_id: str) -> None:
         self._project = project
         self.id = entry_id
+        self._name = str(project.json.image(entry_id).get("imageName") or f"image {entry_id}")
 
     @property
     def name(self) -> str:
         """See the seam."""
-        return str(self._project.json.image(self.id).get("imageName") or f"image {self.id}")
+        return self._name  # as it was when the project was opened: an image that is gone has a name too
 
     @property
     def metadata(self) -> Mapping[str, str]:

@@ -64,18 +64,9 @@ def find_slide(uri: str, *, folder: Path, saved_uri: str | None, relocations: Se
     raise SlideNotFound(
         f"The slide {recorded.name} was not found.",
         where=", ".join(str(place) for place in places),
-        next_step="Connect the drive that it lies on, or say where its folder is now with "
+        next_step="Connect the drive, or say where the folder is now with "
         f'--relocate "{recorded.parent}=NEW", the folder in place of NEW.',
     )
-
-
-def place_beside(uri: str, *, folder: Path, saved_uri: str | None) -> Path | None:
-    """Where a URI's slide would lie beside the project, there or not; None where nothing tells.
-
-    Raises:
-        UnsupportedServer: not the URI of a file.
-    """
-    return next(_beside(path_of(uri), saved_uri, Path(os.path.abspath(folder))), None)
 
 
 def _existing(place: Path) -> Path | None:

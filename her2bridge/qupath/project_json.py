@@ -16,6 +16,8 @@ NEWEST_KNOWN = (0, 7)
 """The newest QuPath whose projects we know."""
 
 _BACKUP = ".backup"
+_ENTRY_ID = re.compile(r"[0-9A-Za-z_-]+")
+_TRIES = 5
 
 
 class ProjectJson:
@@ -34,11 +36,16 @@ class ProjectJson:
             ProjectDamaged: not what QuPath writes.
         """
         self.path = path
-        self.content = self._read()
+        self._take(self._read())
 
-    def _read(self) -> dict[str, Any]:
+    def _take(self, data: bytes) -> None:
+        """Hold what a file's bytes say."""
+        self.content = self._parsed(data)
+        self._images = {str(image["entryID"]): image for image in self.content["images"]}
+
+    def _read(self) -> bytes:
         try:
-            content = json.loads(self.path.read_bytes())
+            return self.path.read_bytes()
         except FileNotFoundError as error:
             raise ProjectNotFound(
                 "There is no such project file.",
@@ -47,6 +54,10 @@ class ProjectJson:
             ) from error
         except OSError as error:
             raise _damaged(self.path, error.strerror or type(error).__name__) from error
+
+    def _parsed(self, data: bytes) -> dict[str, Any]:
+        try:
+            content = json.loads(data)
         except ValueError as error:
             raise _damaged(self.path, f"it is not JSON ({error})") from error
         images = content.get("images") if isinstance(content, dict) else None
@@ -56,6 +67,9 @@ class ProjectJson:
             is_entry = isinstance(image, dict) and "entryID" in image and isinstance(image.get("serverBuilder"), dict)
             if not is_entry or not isinstance(image.get("metadata"), dict | None):
                 raise _damaged(self.path, "an image lacks its entryID or server, or its metadata are no table")
+        ids = [str(image["entryID"]) for image in images]
+        if len(set(ids)) != len(ids) or not all(map(_ENTRY_ID.fullmatch, ids)):  # each names a folder
+            raise _damaged(self.path, "the entryIDs of its images are not numbers, or not different ones")
         return dict(content)
 
     @property
@@ -84,35 +98,51 @@ class ProjectJson:
         Raises:
             ChangedOnDisk: it is no longer in the project.
         """
-        for image in self.content["images"]:
-            if str(image["entryID"]) == entry_id:
-                return dict(image)
+        if entry_id in self._images:
+            return dict(self._images[entry_id])
         raise ChangedOnDisk(
             "The image is no longer in the project: it was removed in QuPath while this run went on.",
             where=f"{self.path}, entry {entry_id}",
             next_step="Add the image again in QuPath, then run again.",
         )
 
-    def with_metadata(self, entry_id: str, values: Mapping[str, str | None]) -> bytes:
-        """The file as it is on the disk now, with other metadata of one image; None removes a key.
+    def set_metadata(self, entry_id: str, values: Mapping[str, str | None]) -> None:
+        """Change metadata of one image in the file as it is on the disk now; None removes a key.
+
+        QuPath may write the file at any time: it is read once more, and if it changes while it is written, once more.
+        The file before is kept as QuPath keeps it.
 
         Raises:
-            ChangedOnDisk: the image is no longer there.
+            ChangedOnDisk: the image is no longer there, or the file never keeps still.
             ProjectDamaged: the file is no longer what QuPath writes.
+            WriteFailed: it cannot be written.
         """
-        self.content = self._read()
-        image = self.image(entry_id)
-        every = {**(image.get("metadata") or {}), **values}
+        backup = self.path.with_name(self.path.name + _BACKUP)
+        for _ in range(_TRIES):
+            before = self._read()
+            self._take(before)
+            new = self._with_metadata(entry_id, values)
+            if new == before or write_atomically(
+                self.path,
+                new,
+                backup=backup,
+                only_if=lambda seen=before: self._read() == seen,  # type: ignore[misc]
+            ):
+                self._take(new)
+                return
+        raise ChangedOnDisk(
+            "The project file changes all the time.",
+            where=str(self.path),
+            next_step="Close the project in QuPath, then bring the results in: her2bridge restore PROJECT.",
+        )
+
+    def _with_metadata(self, entry_id: str, values: Mapping[str, str | None]) -> bytes:
+        every = {**(self.image(entry_id).get("metadata") or {}), **values}
         metadata = {key: value for key, value in every.items() if value is not None}
         images = [
             {**one, "metadata": metadata} if str(one["entryID"]) == entry_id else one for one in self.content["images"]
         ]
         return as_json({**self.content, "images": images})
-
-    def write(self, data: bytes) -> None:
-        """Replace the file; the one before is kept as QuPath keeps it."""
-        write_atomically(self.path, data, backup=self.path.with_name(self.path.name + _BACKUP))
-        self.content = json.loads(data)
 
 
 def as_json(content: Mapping[str, Any]) -> bytes:
@@ -148,7 +178,10 @@ class ClassList:
             write_atomically(self.path, as_json({**content, "pathClasses": [*content["pathClasses"], *new]}))
 
     def _content(self) -> dict[str, Any]:
-        data = read_if_there(self.path)
+        try:
+            data = read_if_there(self.path)
+        except OSError as error:
+            raise _damaged(self.path, error.strerror or type(error).__name__) from error
         if data is None:
             return {"pathClasses": []}
         try:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from shapely.geometry.base import BaseGeometry
 
-from her2bridge.errors import NoRegions
-from her2bridge.qupath.classes import is_exclusion, is_scored_region
+from her2bridge.errors import BadRegion, NoRegions
+from her2bridge.qupath.classes import is_excluded_by_name, is_exclusion, is_scored_region
 from her2bridge.qupath.seam import PathObject
 from her2bridge.records import Region
 
@@ -48,8 +48,10 @@ def choose_regions(annotations: Sequence[PathObject], choice: RegionChoice, *, w
     for annotation in annotations:
         if annotation.geometry is None:
             continue
-        excluded = is_exclusion(annotation.path_class, choice.exclude_classes)
         is_scored = not choice.whole_slide and is_scored_region(annotation.path_class, choice.region_classes)
+        by_name = is_scored and bool(choice.region_classes)  # a starred class may be asked for by name
+        starred = not by_name and is_exclusion(annotation.path_class, ())
+        excluded = starred or is_excluded_by_name(annotation.path_class, choice.exclude_classes)
         if not excluded and not is_scored:
             continue
         _, z, t = annotation.plane
@@ -61,13 +63,27 @@ def choose_regions(annotations: Sequence[PathObject], choice: RegionChoice, *, w
             class_name = str(annotation.path_class)
             regions.append(Region(annotation.id, annotation.name, class_name, annotation.geometry))
     if not regions and not choice.whole_slide:
+        but = f" ({'; '.join(warnings)})" if warnings else ""
+        wanted = choice.region_classes[0] if choice.region_classes else "Tumor"
         raise NoRegions(
-            f"There is no region to score: no annotation is classed {_wanted(choice.region_classes)}.",
+            f"There is no region to score: no annotation is classed {_wanted(choice.region_classes)}{but}.",
             where=where,
-            next_step=f"{_classes_there(annotations)} Draw a region and class it Tumor in QuPath,"
+            next_step=f"{_classes_there(annotations)} Draw a region and class it {wanted} in QuPath,"
             " or name another class with --region-class, or score all tissue with --whole-slide.",
         )
+    _refuse_twins(regions, where)
     return ChosenRegions(tuple(regions), tuple(exclusions), tuple(warnings))
+
+
+def _refuse_twins(regions: Sequence[Region], where: str) -> None:
+    """Tiles and measurements find their region by its id."""
+    twins = [one for one, count in Counter(region.id for region in regions).items() if count > 1]
+    if twins:
+        raise BadRegion(
+            f"{len(twins)} regions share their id with another one: copies, as an import makes them.",
+            where=f"{where}, {', '.join(twins[:3])}",
+            next_step="In QuPath, delete the copies, or give them ids (Objects, Refresh duplicate object IDs); save.",
+        )
 
 
 def _title(annotation: PathObject) -> str:

@@ -37,6 +37,7 @@ PROBABILITY_NAMES = tuple(f"HER2: p({tile_class.label})" for tile_class in TileC
 """Measurements of a tile, in the network's order."""
 
 SCORE, STATUS, REVIEW, MODEL, RUN = (f"HER2 AI {name}" for name in ("score", "status", "review", "model", "run"))
+WHSPN = "HER2 AI WHSPN"
 _SHARES = {tile_class: f"% tiles {tile_class.label}" for tile_class in TUMOUR_CLASSES}
 _TUMOUR_TILES, _H_SCORE = "tumour tiles", "tile H-score"
 METADATA_KEYS = (
@@ -46,6 +47,7 @@ METADATA_KEYS = (
     f"HER2 AI {_TUMOUR_TILES}",
     f"HER2 AI {_H_SCORE}",
     "HER2 AI rule score",
+    WHSPN,
     REVIEW,
     "HER2 AI specimen",
     MODEL,
@@ -122,18 +124,24 @@ def stamp_of(metadata: Mapping[str, str]) -> RunStamp | None:
     return RunStamp.parse(metadata.get(RUN))
 
 
-def foreign_keys(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """Those of our keys that stand in the metadata and that no run of ours wrote."""
+def foreign_keys(metadata: Mapping[str, str], left: Mapping[str, str]) -> tuple[str, ...]:
+    """Those of our keys that stand in the metadata and that no run of ours wrote.
+
+    Args:
+        metadata: of the image, in the project.
+        left: what the last run left in the side files; where the stamp in the project is gone, it tells what was ours.
+    """
     stamp = stamp_of(metadata)
     if stamp is not None:
         return tuple(key for key in METADATA_KEYS if key in stamp.kept and key in metadata)
-    return tuple(key for key in METADATA_KEYS if key in metadata)
+    return tuple(key for key in METADATA_KEYS if key in metadata and metadata[key] != left.get(key))
 
 
 def score_metadata(score: SlideScore, model: str, stamp: RunStamp) -> dict[str, str]:
     """Image metadata of a score, in the order of ``METADATA_KEYS``, without the keys that ``stamp.kept`` names.
 
-    Shares and H-score are empty, never 0 or NaN, where the slide could not be assessed.
+    Shares and H-score are empty, never 0 or NaN, where the slide could not be assessed. What the WHSPN says is empty
+    where it said nothing.
     """
     counts = score.counts
     shares = {_SHARES[c]: f"{100 * counts.share(c):.1f}" if score.assessable else "" for c in TUMOUR_CLASSES}
@@ -144,6 +152,7 @@ def score_metadata(score: SlideScore, model: str, stamp: RunStamp) -> dict[str, 
         str(counts.tumour),
         f"{counts.h_score:.1f}" if score.assessable else "",
         score.rule_score or "",
+        str(score.whspn or ""),
         "; ".join(score.review),
         str(score.specimen),
         model,
@@ -169,8 +178,17 @@ def region_measurements(counts: TileCounts, *, assessable: bool) -> dict[str, fl
 
 def stated_specimen(metadata: Mapping[str, str]) -> Specimen | None:
     """The specimen that the image's metadata state; None where they state none, or none that we know."""
-    stated = metadata.get(SPECIMEN_KEY, "").strip().casefold()
-    return next((specimen for specimen in Specimen if specimen.value == stated), None)
+    stated = stated_specimen_text(metadata).casefold()
+    named = [one for one in (Specimen.RESECTION, Specimen.BIOPSY) if one.value in stated]
+    if stated == Specimen.NOT_STATED.value:
+        return Specimen.NOT_STATED
+    return named[0] if len(named) == 1 else None
+
+
+def stated_specimen_text(metadata: Mapping[str, str]) -> str:
+    """What the image's metadata say of the specimen, in whatever case the key is written; may be empty."""
+    found = [value for key, value in metadata.items() if key.strip().casefold() == SPECIMEN_KEY.casefold()]
+    return (found[0] or "").strip() if found else ""
 
 
 def coloured(classes: Sequence[PathClassRef], project: Sequence[PathClassRef]) -> list[PathClassRef]:

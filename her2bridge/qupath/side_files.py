@@ -15,7 +15,7 @@ from typing import Any
 from her2bridge.errors import ProjectDamaged
 from her2bridge.qupath.geojson import read_tiles, write_tiles
 from her2bridge.qupath.seam import NewTiles, PathClassRef
-from her2bridge.storage import write_atomically
+from her2bridge.storage import sha256_of, write_atomically
 
 SCHEMA = 1
 
@@ -55,7 +55,8 @@ def write_side_files(project_folder: Path, result: SideResult) -> Path:
         WriteFailed: the folder cannot be written, or the disk is full.
     """
     folder = results_folder(project_folder)
-    write_tiles(folder / f"{result.entry_id}.geojson.gz", result.tiles)
+    tiles = folder / f"{result.entry_id}.geojson.gz"
+    write_tiles(tiles, result.tiles)
     content = {
         "schema": SCHEMA,
         "notice": "Research use only.",
@@ -63,12 +64,21 @@ def write_side_files(project_folder: Path, result: SideResult) -> Path:
         "image": result.image,
         "metadata": dict(result.metadata),
         "tile_counts": dict(result.counts),
+        "tiles_sha256": sha256_of(tiles.read_bytes()),
         "region_measurements": {region: dict(values) for region, values in result.region_measurements.items()},
         "path_classes": [{"names": list(one.names), "rgb": one.rgb} for one in result.path_classes],
     }
     path = folder / f"{result.entry_id}.json"
     write_atomically(path, (json.dumps(content, ensure_ascii=False, indent=2) + "\n").encode())
     return path
+
+
+def left_metadata(project_folder: Path, entry_id: str) -> dict[str, str]:
+    """The metadata that the last run set in an image; empty where none left any."""
+    try:
+        return dict(json.loads((results_folder(project_folder) / f"{entry_id}.json").read_bytes())["metadata"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def stored_entries(project_folder: Path) -> list[str]:
@@ -88,6 +98,9 @@ def read_side_files(project_folder: Path, entry_id: str) -> SideResult:
         content: dict[str, Any] = json.loads(path.read_bytes())
         if content["schema"] != SCHEMA:
             raise ValueError(f"schema {content['schema']}")
+        tiles = folder / f"{entry_id}.geojson.gz"
+        if sha256_of(tiles.read_bytes()) != content["tiles_sha256"]:
+            raise ValueError(f"{tiles.name} is of another run")
         return SideResult(
             entry_id=content["entry"],
             image=content["image"],
@@ -95,7 +108,7 @@ def read_side_files(project_folder: Path, entry_id: str) -> SideResult:
             region_measurements=content["region_measurements"],
             path_classes=[_class_ref(one) for one in content["path_classes"]],
             counts=content["tile_counts"],
-            tiles=read_tiles(folder / f"{entry_id}.geojson.gz"),
+            tiles=read_tiles(tiles),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProjectDamaged(

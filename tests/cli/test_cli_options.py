@@ -15,6 +15,7 @@ from her2bridge.scoring import ScoreSettings
 def test_relocations() -> None:
     assert relocations_of(["D:/slides=/data/a=b", "file:/old=", "=x"]) == (
         ("D:/slides", "/data/a=b"),
+        ("D:/slides=/data/a", "b"),
         ("file:/old", ""),
         ("", "x"),  # for RunSettings to refuse
     )

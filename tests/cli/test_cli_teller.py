@@ -88,6 +88,16 @@ def test_the_table() -> None:
     assert notes.count("Written to /p/project.qpproj") == 1
 
 
+def test_what_the_whspn_learned_from_is_told_with_its_score() -> None:
+    said = "3+ (MLP, margin 0.84; trained on simulated cohorts)"
+    results, _ = told(
+        [STARTED, scored(metadata={"HER2 AI WHSPN": said}), scored("b.tif", metadata={"HER2 AI WHSPN": ""})]
+    )
+    assert f"What the WHSPN reads from the shares:\n  a.tif: {said}\n" in results
+    assert "b.tif:" not in results
+    assert "WHSPN" not in told([STARTED, scored()])[0]
+
+
 def test_what_is_not_assessable_has_no_percentages() -> None:
     nothing = dict.fromkeys(("0", "1+", "2+", "3+", "normal", "noise"), 0)
     few = scored(
@@ -126,8 +136,8 @@ def test_a_failed_image_is_told_at_once() -> None:
 def test_ctrl_c_and_restore() -> None:
     _, notes = told([STARTED, ev.RunFinished(1, 0, 0, True, 3600.0 * 2)])
     assert "Stopped by Ctrl-C; what was finished is kept: 1 scored, 0 skipped, 0 failed, in 2:00 h" in notes
-    results, notes = told([ev.Restored("a.tif", 1234, "2+"), ev.RestoreFinished(1, 2, 0)])
-    assert results == "a.tif: 2+ restored, 1,234 tiles\n"
+    results, notes = told([ev.Restored("a.tif", 1234, 20, "2+"), ev.RestoreFinished(1, 2, 0)])
+    assert results == "a.tif: 2+ restored, 1,234 tiles put back, 20 stay as they were corrected\n"
     assert notes == "1 restored, 2 skipped, 0 failed\n"
 
 

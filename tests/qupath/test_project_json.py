@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import FIXTURES
 
 from her2bridge.errors import ChangedOnDisk, ProjectDamaged, ProjectNotFound
+from her2bridge.qupath import project_json
 from her2bridge.qupath.project_json import ClassList, ProjectJson, as_json
 from her2bridge.qupath.seam import PathClassRef
 
@@ -30,7 +32,7 @@ class TestMetadata:
     def test_only_one_image_changes(self, path: Path) -> None:
         before = json.loads(path.read_bytes())
         project = ProjectJson(path)
-        project.write(project.with_metadata("1", {"Patient": None, "HER2 AI score": "3+", "µ": "ä"}))
+        project.set_metadata("1", {"Patient": None, "HER2 AI score": "3+", "µ": "ä"})
         after = json.loads(path.read_bytes())
         changed = after["images"][0].pop("metadata")
         assert changed == {"HER2 IHC": "2+", "HER2 AI score": "3+", "µ": "ä"}
@@ -42,7 +44,7 @@ class TestMetadata:
     def test_the_file_before_is_kept(self, path: Path) -> None:
         before = path.read_bytes()
         project = ProjectJson(path)
-        project.write(project.with_metadata("2", {"a": "b"}))
+        project.set_metadata("2", {"a": "b"})
         assert path.with_name("project.qpproj.backup").read_bytes() == before
 
     def test_what_qupath_wrote_meanwhile_stays(self, path: Path) -> None:
@@ -51,7 +53,7 @@ class TestMetadata:
         content["images"][1]["metadata"]["Patient"] = "P-002"
         content["images"][0]["description"] = "new"
         path.write_bytes(as_json(content))
-        project.write(project.with_metadata("1", {"a": "b"}))
+        project.set_metadata("1", {"a": "b"})
         after = json.loads(path.read_bytes())
         assert after["images"][1]["metadata"]["Patient"] == "P-002"
         assert after["images"][0]["description"] == "new"
@@ -63,7 +65,40 @@ class TestMetadata:
         del content["images"][0]
         path.write_bytes(as_json(content))
         with pytest.raises(ChangedOnDisk, match="no longer in the project"):
-            project.with_metadata("1", {"a": "b"})
+            project.set_metadata("1", {"a": "b"})
+
+    def test_what_qupath_writes_while_we_write_stays(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """QuPath saves between our reading and our replacing: both changes are there in the end."""
+        project = ProjectJson(path)
+        write = project_json.write_atomically
+        saves = []
+
+        def meanwhile(target: Path, data: bytes, **how: Any) -> bool:
+            if not saves:
+                content = json.loads(path.read_bytes())
+                content["images"][1]["description"] = "of QuPath"
+                path.write_bytes(as_json(content))
+                saves.append(1)
+            return write(target, data, **how)
+
+        monkeypatch.setattr(project_json, "write_atomically", meanwhile)
+        project.set_metadata("1", {"a": "b"})
+        after = json.loads(path.read_bytes())
+        assert after["images"][1]["description"] == "of QuPath"
+        assert after["images"][0]["metadata"]["a"] == "b"
+
+    def test_a_file_that_never_keeps_still(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        project = ProjectJson(path)
+        monkeypatch.setattr(project_json, "write_atomically", lambda *_, **__: False)
+        before = path.read_bytes()
+        with pytest.raises(ChangedOnDisk, match="all the time") as caught:
+            project.set_metadata("1", {"a": "b"})
+        assert "her2bridge restore" in caught.value.next_step
+        assert path.read_bytes() == before
+
+    def test_nothing_new_is_not_written(self, path: Path) -> None:
+        ProjectJson(path).set_metadata("1", {"Patient": "P-001", "absent": None})
+        assert not path.with_name("project.qpproj.backup").exists()
 
 
 class TestReading:
@@ -72,6 +107,9 @@ class TestReading:
         [
             *("", "{", "[]", "{}", '{"images": {}}', '{"images": [{}]}', '{"images": [{"entryID": 1}]}', "\0"),
             '{"images": [{"entryID": 1, "serverBuilder": {}, "metadata": []}]}',
+            '{"images": [{"entryID": "../../evil", "serverBuilder": {}}]}',
+            '{"images": [{"entryID": "/etc", "serverBuilder": {}}]}',
+            '{"images": [{"entryID": 1, "serverBuilder": {}}, {"entryID": "1", "serverBuilder": {}}]}',
         ],
     )
     def test_what_is_no_project(self, path: Path, text: str) -> None:

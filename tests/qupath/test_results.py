@@ -26,6 +26,7 @@ from her2bridge.records import (
     TileGrid,
     TilePredictions,
     TileSpec,
+    WhspnReading,
 )
 from her2bridge.tiling import make_grid
 
@@ -81,6 +82,7 @@ class TestMetadata:
             "HER2 AI tumour tiles": "100",
             "HER2 AI tile H-score": "80.0",
             "HER2 AI rule score": "2+",
+            "HER2 AI WHSPN": "",
             "HER2 AI review": "one; two",
             "HER2 AI specimen": "biopsy",
             "HER2 AI model": "gct 0123",
@@ -88,11 +90,26 @@ class TestMetadata:
         }
         assert "research use only" in metadata["HER2 AI run"]
 
+    @pytest.mark.parametrize(
+        ("margin", "kind", "text"),
+        [
+            (0.843, "MLP", "3+ (MLP, margin 0.84; trained on simulated cohorts)"),
+            (None, "SVM", "3+ (SVM; trained on simulated cohorts)"),
+        ],
+    )
+    def test_what_the_whspn_learned_from_stands_beside_its_score(
+        self, margin: float | None, kind: str, text: str
+    ) -> None:
+        reading = WhspnReading("3+", kind, margin, "simulated cohorts")
+        score = replace(score_of(TileCounts((50, 25, 20, 5, 7, 3))), whspn=reading)
+        metadata = results.score_metadata(score, "m", STAMP)
+        assert (metadata["HER2 AI WHSPN"], metadata["HER2 AI rule score"]) == (text, "2+")
+
     def test_not_assessable_leaves_numbers_empty(self) -> None:
         for counts in (TileCounts((0, 0, 0, 0, 9, 1)), TileCounts((3, 0, 0, 4, 9, 1))):
             metadata = results.score_metadata(score_of(counts, assessable=False), "m", STAMP)
             empty = [key for key in METADATA_KEYS if metadata[key] == ""]
-            assert empty == [*(f"HER2 AI % tiles {c}" for c in ("0", "1+", "2+", "3+")), *METADATA_KEYS[7:9]]
+            assert empty == [*(f"HER2 AI % tiles {c}" for c in ("0", "1+", "2+", "3+")), *METADATA_KEYS[7:10]]
             assert metadata["HER2 AI tumour tiles"] == str(counts.tumour)
 
     @given(HEX, HEX, HEX, HEX, st.lists(st.sampled_from(METADATA_KEYS), unique=True), CHOICES)
@@ -113,15 +130,23 @@ class TestMetadata:
 
     def test_keys_of_others_are_found_and_not_written(self) -> None:
         before = {"HER2 AI review": "seen by me", "Case score": "2+"}
-        assert results.foreign_keys(before) == ("HER2 AI review",)
+        assert results.foreign_keys(before, {}) == ("HER2 AI review",)
         stamp = replace(STAMP, kept=("HER2 AI review",))
         after = before | results.score_metadata(score_of(TileCounts((1, 1, 1, 1, 1, 1))), "m", stamp)
         assert after["HER2 AI review"] == "seen by me"
-        assert results.foreign_keys(after) == ("HER2 AI review",)  # remembered by the next run
+        assert results.foreign_keys(after, {}) == ("HER2 AI review",)  # remembered by the next run
+        del after["HER2 AI run"]  # by hand: what the side files hold was ours all the same
+        left = results.score_metadata(score_of(TileCounts((1, 1, 1, 1, 1, 1))), "m", stamp)
+        assert results.foreign_keys(after, left) == ("HER2 AI review",)
+        assert "HER2 AI score" in results.foreign_keys(after, {})
 
     def test_specimen(self) -> None:
         assert results.stated_specimen({"Specimen": " Biopsy "}) is Specimen.BIOPSY
-        assert results.stated_specimen({"Specimen": "toe"}) is None
+        assert results.stated_specimen({"specimen ": "Gastric biopsy, antrum"}) is Specimen.BIOPSY
+        assert results.stated_specimen({"SPECIMEN": "Resection"}) is Specimen.RESECTION
+        assert results.stated_specimen({"Specimen": "not stated"}) is Specimen.NOT_STATED
+        for unknown in ("toe", "biopsy, then resection", "", None):
+            assert results.stated_specimen({"Specimen": unknown}) is None  # type: ignore[dict-item]
         assert results.stated_specimen({}) is None
 
 

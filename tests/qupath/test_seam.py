@@ -305,6 +305,11 @@ class TestLeftAlone:
         with pytest.raises(DataFileDamaged) as caught:
             project.entries[0].annotations()
         assert caught.value.where == str(path)
+        assert "a copy of your own" in caught.value.next_step
+        path.with_name("data.qpdata.bkp").write_bytes(b"")
+        self._expect(folder)
+        with pytest.raises(DataFileDamaged) as caught:
+            project.entries[0].annotations()
         assert "data.qpdata.bkp" in caught.value.next_step
         assert project.entries[1].annotations() is not None
 

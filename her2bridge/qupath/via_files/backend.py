@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from her2bridge.errors import Her2BridgeError, WriteFailed
+from her2bridge.errors import WriteFailed
 from her2bridge.qupath.entry_files import EntryFiles
 from her2bridge.qupath.file_project import FileProject, Loaded
-from her2bridge.qupath.seam import ImageUpdate, PathClassRef
+from her2bridge.qupath.seam import ImageUpdate
 from her2bridge.qupath.via_files.data_file import DataFile, new_data_file
 from her2bridge.qupath.via_files.data_update import updated
 from her2bridge.qupath.via_files.summary import server_summary, summary_of
@@ -37,10 +37,6 @@ class FilesProject(FileProject):
         super().__init__(path)
         notes = [*([why] if why else []), f"the project is of QuPath {self.json.version or 'an unknown version'}"]
         self.backend = f"files ({'; '.join(notes)})"
-
-    def merge_path_classes(self, classes: Sequence[PathClassRef]) -> None:
-        """See the seam."""
-        self.classes.merge(classes)
 
     def load(self, entry_id: str) -> Loaded:
         """See ``FileProject``."""
@@ -72,18 +68,18 @@ class _LoadedFile(Loaded):
     def apply(self, update: ImageUpdate) -> None:
         """Write data file, summary and project file, in this order; all or none."""
         new = updated(self._file, update)
-        project = self._project.json.with_metadata(self._entry_id, update.metadata)
         try:
             self._write(new)
-            self._project.json.write(project)
-        except Her2BridgeError:
+            self._project.json.set_metadata(self._entry_id, update.metadata)
+        except BaseException:
             self._put_back()
             raise
 
     def _write(self, new: DataFile) -> None:
-        self.files.check_writable()  # once more: making and checking the data took a while
-        write_atomically(self.files.data_path, new.data, backup=self.files.backup_path)
-        self._is_written = True
+        path, backup = self.files.data_path, self.files.backup_path
+        self._is_written = write_atomically(path, new.data, backup=backup, only_if=self.files.is_unchanged)
+        if not self._is_written:
+            raise self.files.changed()
         self._write_summary(new)
 
     def _put_back(self) -> None:
@@ -94,7 +90,8 @@ class _LoadedFile(Loaded):
             self.files.data_path.unlink(missing_ok=True)
             self.files.summary_path.unlink(missing_ok=True)
             return
-        self.files.backup_path.replace(self.files.data_path)
+        with contextlib.suppress(FileNotFoundError):  # a read that failed is no reason to lose more
+            self.files.backup_path.replace(self.files.data_path)
         with contextlib.suppress(WriteFailed):  # counts for show only
             self._write_summary(self._file)
 

@@ -83,7 +83,7 @@ def create_project(folder: Path, images: Sequence[NewImage]) -> Path:
         "version": _VERSION,
         "createTimestamp": milliseconds,
         "modifyTimestamp": milliseconds,
-        "uri": path.as_uri().replace("file://", "file:", 1),  # as Java's File.toURI
+        "uri": path.as_uri().replace("file:///", "file:/", 1),  # as Java's File.toURI
         "lastID": len(entries),
         "images": entries,
     }

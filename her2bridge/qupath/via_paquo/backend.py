@@ -1,7 +1,7 @@
 """The seam through paquo: a QuPath on this machine reads and writes the images of the project.
 
-What the project file says is read from it as it lies on the disk. All objects are read, and all is written, by QuPath.
-Every write opens the project anew, since QuPath writes the whole project file from what it holds in memory.
+All objects are read, and all data files written, by QuPath. The project file and the list of classes are not: QuPath
+would write them whole, from what it holds in memory, with other places of slides and without what it does not know.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from typing import Any
 import jpype
 from paquo.projects import QuPathProject
 
-from her2bridge.errors import DataFileDamaged, SlideError, SlideUnreadable, WriteFailed
+from her2bridge.errors import DataFileDamaged, OutOfMemory, SlideError, SlideUnreadable, WriteFailed
 from her2bridge.qupath.entry_files import EntryFiles, damaged
 from her2bridge.qupath.file_project import FileProject, Loaded
-from her2bridge.qupath.image_uris import find_slide, path_of, place_beside
-from her2bridge.qupath.project_json import ProjectJson
-from her2bridge.qupath.seam import ImageUpdate, PathClassRef
+from her2bridge.qupath.image_uris import find_slide, path_of
+from her2bridge.qupath.seam import ImageUpdate
 from her2bridge.qupath.via_files.data_check import check_measurements, check_ours, check_rest
 from her2bridge.qupath.via_files.data_file import Graph
 from her2bridge.qupath.via_files.java_nodes import StreamError
@@ -56,7 +55,6 @@ class PaquoProject(FileProject):
         super().__init__(path)
         self.qupath = qupath
         self._relocations = relocations
-        self._places: dict[str, Path | None] = {}
         made_by = self.json.version or "an unknown version"
         self.backend = f"paquo {paquo_version()} (QuPath {qupath.version}; the project is of QuPath {made_by})"
 
@@ -65,64 +63,19 @@ class PaquoProject(FileProject):
         """See the seam."""
         return super().read_only_reason or newer_than(self.qupath, self.json.version)
 
-    def merge_path_classes(self, classes: Sequence[PathClassRef]) -> None:
-        """See the seam."""
-        known = {one.names for one in self.path_classes}
-        new = [one for one in classes if one.names not in known]
-        if not new:
-            return
-        with _translated(self.classes.path):
-            project = QuPathProject(str(self.path), mode="r+").java_object
-            maker = Maker(self.qupath, known)
-            merged = self.qupath.java("java.util.ArrayList")(project.getPathClasses())
-            for one in new:
-                merged.add(maker.path_class(one))
-            project.setPathClasses(merged)
-
     def load(self, entry_id: str) -> Loaded:
         """See ``FileProject``."""
         return _LoadedImage(self, entry_id)
 
     @functools.cached_property
-    def for_reading(self) -> Any:
-        """paquo's project; an image's data file is read when it is asked for."""
+    def in_qupath(self) -> Any:
+        """paquo's project: an image's data file is read when it is asked for; the project file is never written."""
         return QuPathProject(str(self.path), mode="r")
 
-    def for_writing(self) -> Any:
-        """paquo's project as it is on the disk now, with the URIs of slides that have moved set right.
-
-        QuPath notes anew where the project lies, and a slide's place relative to it must not be lost by that: so the
-        slides that are missing move along.
-        """
-        project = QuPathProject(str(self.path), mode="r+")
-        for image in project.images:
-            entry, moved = image.java_object, self.qupath.java("java.util.HashMap")()
-            for uri in entry.getURIs():
-                place = self._place_of(str(uri))
-                if place is not None:
-                    moved.put(uri, self.qupath.java("java.io.File")(str(place)).toPath().toUri())
-            if moved.size():
-                entry.updateURIs(moved)
-        return project
-
-    def written(self) -> None:
-        """The project file on the disk is another now."""
-        self.json = ProjectJson(self.path)
-        self._places.clear()
-
-    def _place_of(self, uri: str) -> Path | None:
-        """Where a slide lies; None where its URI says so, or nothing does."""
-        if uri not in self._places:
-            self._places[uri] = self._find(uri)
-        return self._places[uri]
-
-    def _find(self, uri: str) -> Path | None:
-        where = {"folder": self.folder, "saved_uri": self.saved_uri}
+    def place_of(self, uri: str) -> Path | None:
+        """Where a slide lies now; None where its URI says so, or nothing does."""
         with contextlib.suppress(SlideError):
-            try:
-                found = find_slide(uri, relocations=self._relocations, **where)  # type: ignore[arg-type]
-            except SlideError:
-                return place_beside(uri, **where)  # type: ignore[arg-type]
+            found = find_slide(uri, folder=self.folder, saved_uri=self.saved_uri, relocations=self._relocations)
             return None if str(found) == str(path_of(uri)) else found
         return None
 
@@ -134,6 +87,7 @@ class _LoadedImage(Loaded):
         super().__init__(EntryFiles(project.folder, entry_id))
         self._project = project
         self._entry_id = entry_id
+        self._is_written = False
         if self.files.data is not None and not self.files.data.endswith(_END):
             raise damaged(str(self.files.data_path), "it is cut short")
         self._graph = self._read()
@@ -147,33 +101,31 @@ class _LoadedImage(Loaded):
         path = str(self.files.data_path)
         try:
             with quiet():
-                hierarchy = self._entry_of(self._project.for_reading).java_object.readHierarchy()
-                return graph_of(self._project.qupath, hierarchy, path)
+                return graph_of(self._project.qupath, self._image.java_object.readHierarchy(), path)
         except jpype.JException as error:
+            _refuse_out_of_memory(error, path)
             raise damaged(path, f"QuPath says {_first_line(error)}") from error
 
-    def _entry_of(self, project: Any) -> Any:
-        self._project.json.image(self._entry_id)
-        return next(image for image in project.images if image.entry_id == self._entry_id)
+    @functools.cached_property
+    def _image(self) -> Any:
+        """paquo's image, with the URIs of a slide that has moved set right in memory: QuPath 0.5 opens it to save."""
+        image = next(one for one in self._project.in_qupath.images if one.entry_id == self._entry_id)
+        moved = self._project.qupath.java("java.util.HashMap")()
+        for uri in image.java_object.getURIs():
+            place = self._project.place_of(str(uri))
+            if place is not None:
+                moved.put(uri, self._project.qupath.java("java.io.File")(str(place)).toPath().toUri())
+        if moved.size():
+            image.java_object.updateURIs(moved)
+        return image
 
     def apply(self, update: ImageUpdate) -> None:
-        """Let QuPath write data file, summary and project file; all or none."""
+        """Let QuPath write data file and summary, then write the project file; all or none."""
         self._check(update)
         with self._undone_on_error():
             with _translated(self.files.data_path):
-                self._save_objects(self._entry_of(self._project.for_writing()), update)
-            with _translated(self._project.path):
-                project = self._project.for_writing()
-                metadata = self._entry_of(project).metadata
-                for key, value in update.metadata.items():
-                    if value is not None:
-                        metadata[key] = value
-                    elif key in metadata:
-                        del metadata[key]
-                project.save(images=False)
-        if self.files.data is not None:  # QuPath keeps it only while it writes
-            write_atomically(self.files.backup_path, self.files.data)
-        self._project.written()
+                self._save_objects(update)
+            self._project.json.set_metadata(self._entry_id, update.metadata)
 
     def _check(self, update: ImageUpdate) -> None:
         """Raise a ValueError where the update asks for what it may not."""
@@ -185,17 +137,22 @@ class _LoadedImage(Loaded):
         if missing := parents - annotations - {None}:
             raise ValueError(f"no annotations to put tiles below: {', '.join(map(str, missing))}")
 
-    def _save_objects(self, image: Any, update: ImageUpdate) -> None:
+    def _save_objects(self, update: ImageUpdate) -> None:
         """Change QuPath's objects, let QuPath save them, and read what it saved."""
-        image_data = _image_data(image)
+        image_data = _image_data(self._image)
         try:
             hierarchy = image_data.getHierarchy()
+            self.files.check_writable()  # opening the slide took a while
             if int(hierarchy.nObjects()) != self._graph.count:
                 raise damaged(str(self.files.data_path), "QuPath reads other objects than lie in it")
             self._change(hierarchy, update)
-            image.java_object.saveImageData(image_data)
+            self.files.check_writable()
+            self._is_written = True
+            self._image.java_object.saveImageData(image_data)
         finally:
             image_data.getServer().close() if self._project.qupath.release < (0, 6) else image_data.close()
+        if self.files.data is not None:  # QuPath keeps it only while it writes
+            write_atomically(self.files.backup_path, self.files.data)
         try:
             saved = self._read()
             check_measurements(self._graph, saved, update)
@@ -209,7 +166,7 @@ class _LoadedImage(Loaded):
             ) from error
 
     def _change(self, hierarchy: Any, update: ImageUpdate) -> None:
-        maker = Maker(self._project.qupath, {one.names for one in self._project.path_classes})
+        maker = Maker(self._project.qupath, self._project.path_classes)
         if update.remove_ids:
             hierarchy.removeObjects(maker.by_id(update.remove_ids, hierarchy.getDetectionObjects()), True)
         annotations = {str(one.getID()): one for one in hierarchy.getAnnotationObjects()}
@@ -222,16 +179,17 @@ class _LoadedImage(Loaded):
 
     @contextlib.contextmanager
     def _undone_on_error(self) -> Iterator[None]:
-        """Put data file and summary back as they were, whatever goes wrong."""
-        kept = {path: path.read_bytes() for path in (self.files.data_path, self.files.summary_path) if path.exists()}
+        """Put data file and summary back as they were, whatever goes wrong once QuPath has begun to write."""
+        summary = self.files.summary_path.read_bytes() if self.files.summary_path.exists() else None
         try:
             yield
         except BaseException:
-            for path in (self.files.data_path, self.files.summary_path):
-                if path not in kept:
-                    path.unlink(missing_ok=True)
-                elif not path.exists() or path.read_bytes() != kept[path]:
-                    write_atomically(path, kept[path])
+            if self._is_written:
+                for path, data in ((self.files.data_path, self.files.data), (self.files.summary_path, summary)):
+                    if data is None:
+                        path.unlink(missing_ok=True)
+                    else:
+                        write_atomically(path, data)
             raise
 
 
@@ -264,10 +222,21 @@ def _translated(path: Path) -> Iterator[None]:
         with quiet():
             yield
     except (jpype.JException, OSError) as error:
+        _refuse_out_of_memory(error, str(path))
         raise WriteFailed(
             f"QuPath could not write ({_first_line(error)}).",
             where=str(path),
             next_step="Check that the folder may be written to and that the disk is not full, then run again.",
+        ) from error
+
+
+def _refuse_out_of_memory(error: BaseException, where: str) -> None:
+    """Java's heap is too small for this image; the image is sound."""
+    if "OutOfMemoryError" in type(error).__name__:
+        raise OutOfMemory(
+            "Java has not enough memory for this image; it was left as it was.",
+            where=where,
+            next_step="Give Java more (PAQUO_JAVA_OPTS='[\"-Xmx12g\"]'), or run with --backend files.",
         ) from error
 
 

@@ -27,7 +27,7 @@ OLDEST, NEWEST = (0, 5), (0, 7)
 _HEAP_OPTION = re.compile(r"-Xmx|-XX:MaxRAM")
 _PAQUOS_HEAP = "-XX:MaxRAMPercentage=50"  # paquo's own default: half of the memory
 _OPTIONS = ("-Xrs", "-Djava.awt.headless=true", "--enable-native-access=ALL-UNNAMED")
-_HEAP_MB = (1024, 8192)  # a quarter of the memory, within these
+_HEAP = "-XX:MaxRAMPercentage=25"  # of the machine's or container's memory
 _PROVE = "Set PAQUO_QUPATH_DIR to the folder of a QuPath 0.5 to 0.7, or run with --backend files, which needs none."
 
 
@@ -127,7 +127,7 @@ def _found() -> Any:
     asked = to_kwargs(settings)
     options = [one for one in _listed(asked.get("java_opts")) if one != _PAQUOS_HEAP]
     if not any(_HEAP_OPTION.match(one) for one in options):
-        options.append(f"-Xmx{_heap_mb()}m")
+        options.append(_HEAP)
     folders = [str(Path(one).expanduser()) for one in _listed(asked.get("qupath_search_dirs"))]
     try:
         return find_qupath(**{**asked, "java_opts": [*options, *_OPTIONS], "qupath_search_dirs": folders})
@@ -142,14 +142,6 @@ def _found() -> Any:
 
 def _listed(value: Any) -> list[str]:
     return value.split() if isinstance(value, str) else [str(one) for one in value or ()]
-
-
-def _heap_mb() -> int:
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    except (AttributeError, OSError, ValueError):  # Windows
-        memory = 4 * _HEAP_MB[0]
-    return max(_HEAP_MB[0], min(memory // 4, _HEAP_MB[1]))
 
 
 @contextlib.contextmanager

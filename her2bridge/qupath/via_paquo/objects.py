@@ -6,7 +6,7 @@ Java objects, which ``via_files`` reads in columns. They are made one by one, th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from her2bridge.qupath.seam import OWNERSHIP_KEY, NewTiles, PathClassRef
@@ -32,12 +32,12 @@ def graph_of(qupath: QuPath, hierarchy: Any, where: str) -> Graph:
 class Maker:
     """Makes and finds objects in a running QuPath.
 
-    In a JVM there is one PathClass of a name, and one colour of it. The project's classes have the project's colours.
+    In a JVM there is one PathClass of a name, and one colour of it: the project's, where the project has the class.
     """
 
-    def __init__(self, qupath: QuPath, known: Set[tuple[str, ...]]) -> None:
-        """``known`` are the names of the project's classes."""
-        self._known = known
+    def __init__(self, qupath: QuPath, known: Sequence[PathClassRef]) -> None:
+        """``known`` are the project's classes."""
+        self._colours = {one.names: one.rgb for one in known}
         self._java = qupath.java
         self._uuid = qupath.java("java.util.UUID").fromString
         self._text = qupath.java("java.lang.String")
@@ -70,13 +70,14 @@ class Maker:
         return {parent: each for parent, each in zip(tiles.parent_ids, lists, strict=True) if each.size()}
 
     def path_class(self, wanted: PathClassRef) -> Any:
-        """The PathClass of these names, and in this colour if it is new to the project."""
+        """The PathClass of these names, in the project's colour, or in this one if the project lacks the class."""
         of = self._java("qupath.lib.objects.classes.PathClass")
         found: Any = None
         for name in wanted.names:
             found = of.getInstance(found, self._text(name), None)
-        if wanted.rgb is not None and wanted.names not in self._known:
-            found.setColor(*wanted.rgb)
+        colour = self._colours.get(wanted.names) or wanted.rgb
+        if colour is not None:
+            found.setColor(*colour)
         return found
 
     def by_id(self, ids: Iterable[str], objects: Any) -> list[Any]:

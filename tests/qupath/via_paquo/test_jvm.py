@@ -92,9 +92,9 @@ class TestRunning:
         assert version.startswith(".".join(map(str, release)))
         assert Path(folder).is_dir()
         assert "from Java" in noise
-        assert 900 <= heap <= 8192
+        assert heap >= 200
         page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
-        assert heap <= max(1024, page * pages // 2**20 // 4) + 16  # Java rounds up
+        assert heap <= page * pages // 2**20 // 4 + 16  # Java rounds up
 
     def test_a_heap_of_the_users_own(self) -> None:
         code = """

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import FIXTURES, QUPATH, contents
 
-from her2bridge.errors import DataFileDamaged, SlideUnreadable
+from her2bridge.errors import ChangedOnDisk, DataFileDamaged, SlideUnreadable
 from her2bridge.qupath.open import open_project
+from her2bridge.qupath.project_json import as_json
 from her2bridge.qupath.seam import ImageUpdate, PathClassRef, Project
 from her2bridge.qupath.server_builder import slide_source
 from her2bridge.qupath.via_files.java_nodes import StreamError
@@ -53,16 +58,20 @@ def slides(project: Project) -> Iterator[Path]:
 
 
 class TestMovedProjects:
-    def test_uris_are_set_right(self, home: Path, project: Project) -> None:
-        with project.writing():
-            project.entries[0].apply(update(a="b"))
+    def test_the_project_file_is_ours_alone(self, home: Path, project: Project) -> None:
+        """Where slides are, what QuPath does not know, and all other images stay as they were."""
         content = json.loads(project.path.read_bytes())
-        assert content["uri"] == f"file:{project.path}"
-        uris = [image["serverBuilder"]["uri"] for image in content["images"]]
-        assert uris[0] == f"file://{home}/images/HER2_case%2001.tif"
-        assert list(slides(project)) == list(slides(open_project(project.path, "files")))
+        content["x-lab"] = {"note": 1}
+        content["images"][1]["x-note"] = "kept"
+        project.path.write_bytes(as_json(content))
+        again = open_project(project.path, "paquo")
+        with again.writing():
+            again.entries[0].apply(update(a="b"))
+        content["images"][0]["metadata"]["a"] = "b"
+        assert json.loads(project.path.read_bytes()) == content
+        assert [path.parent for path in slides(open_project(project.path, "files"))] == [home / "images"] * 3
 
-    def test_slides_that_are_not_here_keep_their_place(self, home: Path, project: Project) -> None:
+    def test_slides_that_are_not_here_are_found_again(self, home: Path, project: Project) -> None:
         (home / "images").rename(home.parent / "aside")
         if project_version(project) < (0, 6):
             with project.writing(), pytest.raises(SlideUnreadable):
@@ -81,7 +90,7 @@ class TestMovedProjects:
         project = open_project(home / "project", "paquo", relocations=relocations)
         with project.writing():
             project.entries[0].apply(update())
-        assert [path.parent for path in slides(project)] == [home / "other"] * 3
+        assert len(open_project(project.path, "files").entries[0].stored_tiles()) == 40
 
 
 def project_version(project: Project) -> tuple[int, ...]:
@@ -148,6 +157,60 @@ def test_what_qupath_saved_otherwise_is_taken_back(project: Project, monkeypatch
     with project.writing(), pytest.raises(DataFileDamaged, match="put back as it was"):
         entry.apply(update(a="b"))
     assert _without_servers(project.folder) == before
+
+
+@pytest.mark.parametrize("when", ["_image_data", "_change"])
+def test_an_image_that_is_saved_while_qupath_works(
+    project: Project, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Whatever QuPath's user saved while we were at it is what stays."""
+    from her2bridge.qupath.via_paquo import backend
+
+    path = project.folder / "data" / "1" / "data.qpdata"
+    saved = (project.folder / "data" / "3" / "data.qpdata").read_bytes()
+    holder: Any = backend if when == "_image_data" else backend._LoadedImage
+    original = getattr(holder, when)
+
+    def meanwhile(*args: Any) -> Any:
+        path.write_bytes(saved)
+        return original(*args)
+
+    monkeypatch.setattr(holder, when, meanwhile)
+    with project.writing(), pytest.raises(ChangedOnDisk):
+        project.entries[0].apply(update(a="b"))
+    assert path.read_bytes() == saved
+    assert "a" not in open_project(project.path, "files").entries[0].metadata
+
+
+def test_too_little_memory_is_no_damage() -> None:
+    """In a process of its own: Java with 24 MB, and many tiles."""
+    code = """
+        import sys, tempfile
+        from pathlib import Path
+        sys.path[:0] = sys.argv[1:]
+        import tiles_in_projects as big
+        from her2bridge import open_project
+        from her2bridge.errors import OutOfMemory
+        from her2bridge.qupath.seam import ImageUpdate
+        with tempfile.TemporaryDirectory() as name:
+            project = open_project(big.make(Path(name)), "paquo")
+            before = (Path(name) / "data" / "1" / "data.qpdata").read_bytes()
+            many = big.tiles(60_000, [None], 1)
+            try:
+                with project.writing():
+                    project.entries[0].apply(ImageUpdate([], [many], {}, frozenset(), {}))
+            except OutOfMemory as error:
+                assert (Path(name) / "data" / "1" / "data.qpdata").read_bytes() == before
+                print(error.next_step)
+    """
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(Path(__file__).parents[3] / "benchmarks")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PAQUO_JAVA_OPTS": '["-Xmx24m"]'},
+    )
+    assert "PAQUO_JAVA_OPTS" in told.stdout
 
 
 def _without_servers(folder: Path) -> dict[str, bytes]:
