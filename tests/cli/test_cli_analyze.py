@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,29 @@ def test_a_plain_slide_is_shown_within_its_bounds(monkeypatch: pytest.MonkeyPatc
         asked.append(source)
 
     monkeypatch.setattr("her2bridge.analyze.analyze_slide", analyze_slide)
-    assert call("analyze", "a.svs", "--regions", regions).exit_code == 0
-    assert asked == [SlideSource(Path("a.svs"), use_bounds=True)]
+    slide = regions.with_name("a.svs")
+    slide.write_bytes(b"")
+    assert call("analyze", slide, "--regions", regions).exit_code == 0
+    assert asked == [SlideSource(slide, use_bounds=True)]
+
+
+def test_the_server_json_of_a_moved_project(small_demo: Demo, regions: Path, tmp_path: Path) -> None:
+    """Its slide is looked for beside the project, as in a run."""
+    home = tmp_path / "home"
+    shutil.copytree(small_demo.project.parent, home / "project")
+    (home / "slides").mkdir()
+    (home / "slides" / small_demo.slide.name).symlink_to(small_demo.slide)
+    project = home / "project" / "project.qpproj"
+    server = home / "project" / "data" / "1" / "server.json"
+    for path in (project, server):
+        text = path.read_text()
+        assert str(small_demo.slide.parents[1]) in text
+        path.write_text(text.replace(str(small_demo.slide.parents[1]), "/gone"))
+    assert call("analyze", "--server", server, "--regions", regions, *CPU).exit_code == 0
+    project.unlink()
+    told = call("analyze", "--server", server, "--regions", regions, *CPU)
+    assert told.exit_code == 1
+    assert "/gone/slides" in told.stderr
 
 
 def test_wrong_usage(small_demo: Demo, regions: Path, tmp_path: Path) -> None:
@@ -95,9 +117,9 @@ def test_wrong_usage(small_demo: Demo, regions: Path, tmp_path: Path) -> None:
         assert what in told.stderr
 
 
-def test_a_slide_that_is_not_there_is_1(regions: Path, tmp_path: Path) -> None:
+def test_a_slide_that_is_not_there(regions: Path, tmp_path: Path) -> None:
     told = call("analyze", tmp_path / "nowhere.svs", "--regions", regions, "--json")
-    assert told.exit_code == 1
+    assert told.exit_code == 2
     heard = events_of(told.stdout)
-    assert types_of(heard) == ["run_started", "failed"]
-    assert heard[-1]["error"] == "SlideNotFound"
+    assert types_of(heard) == ["failed"]
+    assert heard[-1]["next_step"] == "Check the path."
