@@ -30,6 +30,9 @@ from her2bridge.storage import write_atomically
 _END = b"t\x00\x03EOF"  # what a whole data file ends with; QuPath 0.5 reads for ever in one that does not
 
 
+_SAVES_WITHOUT_SLIDE = (0, 6)  # from this release on QuPath opens a slide only when its pixels are asked for
+
+
 def newer_than(qupath: QuPath, project_version: str) -> str | None:
     """Why this QuPath must not write a project: it is older than the one that wrote it. None where it may."""
     if release_of(project_version) <= qupath.release:
@@ -108,16 +111,19 @@ class _LoadedImage(Loaded):
 
     @functools.cached_property
     def _image(self) -> Any:
-        """paquo's image, with the URIs of a slide that has moved set right in memory: QuPath 0.5 opens it to save."""
-        image = next(one for one in self._project.in_qupath.images if one.entry_id == self._entry_id)
-        moved = self._project.qupath.java("java.util.HashMap")()
-        for uri in image.java_object.getURIs():
+        """paquo's image."""
+        return next(one for one in self._project.in_qupath.images if one.entry_id == self._entry_id)
+
+    def _set_uris_right(self) -> None:
+        """Tell QuPath in memory where a slide that has moved lies now."""
+        entry, java = self._image.java_object, self._project.qupath.java
+        moved = java("java.util.HashMap")()
+        for uri in entry.getURIs():
             place = self._project.place_of(str(uri))
             if place is not None:
-                moved.put(uri, self._project.qupath.java("java.io.File")(str(place)).toPath().toUri())
+                moved.put(uri, java("java.io.File")(str(place)).toPath().toUri())
         if moved.size():
-            image.java_object.updateURIs(moved)
-        return image
+            entry.updateURIs(moved)
 
     def apply(self, update: ImageUpdate) -> None:
         """Let QuPath write data file and summary, then write the project file; all or none."""
@@ -139,6 +145,8 @@ class _LoadedImage(Loaded):
 
     def _save_objects(self, update: ImageUpdate) -> None:
         """Change QuPath's objects, let QuPath save them, and read what it saved."""
+        if self._project.qupath.release < _SAVES_WITHOUT_SLIDE:
+            self._set_uris_right()
         image_data = _image_data(self._image)
         try:
             hierarchy = image_data.getHierarchy()
@@ -150,7 +158,8 @@ class _LoadedImage(Loaded):
             self._is_written = True
             self._image.java_object.saveImageData(image_data)
         finally:
-            image_data.getServer().close() if self._project.qupath.release < (0, 6) else image_data.close()
+            is_old = self._project.qupath.release < _SAVES_WITHOUT_SLIDE
+            image_data.getServer().close() if is_old else image_data.close()
         if self.files.data is not None:  # QuPath keeps it only while it writes
             write_atomically(self.files.backup_path, self.files.data)
         try:
