@@ -25,7 +25,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from her2bridge.errors import BadRegion, UsageError
-from her2bridge.qupath.seam import NewTiles, PathClassRef, PathObject
+from her2bridge.qupath.seam import NewTiles, PathClassRef, PathObject, rgb_of_packed
 from her2bridge.records import Float32Array
 from her2bridge.storage import write_atomically
 
@@ -321,7 +321,7 @@ def _rgb(value: Any) -> tuple[int, int, int] | None:
         red, green, blue = map(int, value[:3])
         return red, green, blue
     packed = int(value)
-    return packed >> 16 & 255, packed >> 8 & 255, packed & 255
+    return rgb_of_packed(packed)
 
 
 def _measurements(value: Any) -> dict[str, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from her2bridge.errors import ChangedOnDisk, ProjectDamaged, ProjectNotFound
-from her2bridge.qupath.seam import PathClassRef
+from her2bridge.qupath.seam import PathClassRef, packed_colour, rgb_of_packed
 from her2bridge.storage import read_if_there, write_atomically
 
 NEWEST_KNOWN = (0, 7)
@@ -198,15 +198,14 @@ def class_of_json(content: Mapping[str, Any]) -> PathClassRef:
     """A class of the list: its name with ``: `` between the levels, its colour a signed ARGB number."""
     names = tuple(content["name"].split(": "))
     colour = content.get("color")
-    return PathClassRef(names, None if colour is None else ((colour >> 16) & 255, (colour >> 8) & 255, colour & 255))
+    return PathClassRef(names, None if colour is None else rgb_of_packed(colour))
 
 
 def class_as_json(one: PathClassRef) -> dict[str, Any]:
     """The way back from ``class_of_json``."""
     if one.rgb is None:
         return {"name": str(one)}
-    red, green, blue = one.rgb
-    return {"name": str(one), "color": (0xFF << 24 | red << 16 | green << 8 | blue) - (1 << 32)}
+    return {"name": str(one), "color": packed_colour(one.rgb)}
 
 
 def _damaged(path: Path, reason: str) -> ProjectDamaged:

@@ -37,6 +37,17 @@ class PathClassRef:
         return ": ".join(self.names)
 
 
+def packed_colour(rgb: tuple[int, int, int]) -> int:
+    """QuPath's colour in files: a signed 32-bit number, opaque alpha first (``ColorTools.packRGB``)."""
+    red, green, blue = rgb
+    return (0xFF << 24 | red << 16 | green << 8 | blue) - (1 << 32)
+
+
+def rgb_of_packed(value: int) -> tuple[int, int, int]:
+    """The way back from ``packed_colour``; alpha is dropped."""
+    return (value >> 16) & 255, (value >> 8) & 255, value & 255
+
+
 @dataclass(frozen=True, eq=False)
 class PathObject:
     """One QuPath object, read.

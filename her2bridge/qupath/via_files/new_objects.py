@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from her2bridge.qupath.seam import OWNERSHIP_KEY, NewTiles, PathClassRef, PathObject
+from her2bridge.qupath.seam import OWNERSHIP_KEY, NewTiles, PathClassRef, PathObject, packed_colour
 from her2bridge.qupath.via_files.java_forms import form_of
 from her2bridge.qupath.via_files.java_maker import Maker
 from her2bridge.qupath.via_files.java_nodes import Block, ClassDesc, Node, Object, Part, StreamError
@@ -50,7 +50,7 @@ class Objects:
             return None
         if wanted not in self._classes:
             parent = self._parent(wanted)
-            colour = None if wanted.rgb is None else self.maker.integer(_argb(wanted.rgb))
+            colour = None if wanted.rgb is None else self.maker.integer(packed_colour(wanted.rgb))
             fields = [colour, self.maker.text(wanted.names[-1]), parent]
             self._classes[wanted] = self.maker.object(_PATH_CLASS, b"", fields)
         return self._classes[wanted]
@@ -88,7 +88,7 @@ class Objects:
             values["ANNOTATION_DESCRIPTION"] = record.description
         items: list[Node] = [
             None if record.name is None else maker.text(record.name),
-            None if record.rgb is None else maker.integer(_argb(record.rgb)),
+            None if record.rgb is None else maker.integer(packed_colour(record.rgb)),
             self.metadata(values),
             self.measurements(None, record.measurements, frozenset()),
             _NO_CHILDREN,
@@ -198,9 +198,3 @@ class Objects:
             handles = np.array([node.key if node else 0 for node in classes], dtype=np.int64)[tiles.classes[rows]]
             fill(path_class, 0, Run.handles_of(handles), 4)
         return Run.of_equals(form, table.tobytes(), len(rows), maker.nodes, register=True)
-
-
-def _argb(rgb: Sequence[int]) -> int:
-    """QuPath's packed colour, a signed int with full alpha."""
-    value = 0xFF << 24 | rgb[0] << 16 | rgb[1] << 8 | rgb[2]
-    return value - (1 << 32)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from her2bridge.qupath.seam import OWNERSHIP_KEY, PathClassRef, PathObject
+from her2bridge.qupath.seam import PathClassRef, PathObject, rgb_of_packed
 from her2bridge.qupath.via_files.java_nodes import Array, Block, Node, Object, Part, StreamError
 from her2bridge.qupath.via_files.java_runs import Run
 from her2bridge.qupath.via_files.rois import read_roi
@@ -186,7 +186,7 @@ def rgb_of(node: Node) -> tuple[int, int, int] | None:
     if node is None:
         return None
     value = integer(node)
-    return (value >> 16) & 255, (value >> 8) & 255, value & 255
+    return rgb_of_packed(value)
 
 
 def integer(node: Node) -> int:
@@ -233,11 +233,6 @@ def read_object(node: Object, parent_id: str | None) -> PathObject:
 def object_id(node: Object) -> str | None:
     """An object's UUID; None for one without."""
     return strings(fields_of(node).metadata).get(OBJECT_ID)
-
-
-def is_ours(node: Object) -> bool:
-    """Whether it carries our mark."""
-    return OWNERSHIP_KEY in strings(fields_of(node).metadata)
 
 
 def may_hold_only_detections(run: Run) -> bool:

@@ -62,16 +62,6 @@ def paquo_version() -> str:
     return metadata.version("paquo")
 
 
-def installed_qupath() -> Path:
-    """The folder of the QuPath that would be used: that of paquo's settings, else the first in the usual places.
-
-    Raises:
-        BackendUnavailable: none is there.
-    """
-    folder: Path = _found().app_dir.parent
-    return folder
-
-
 @functools.cache
 def start() -> QuPath:
     """Start it; the same one at every call.

@@ -65,7 +65,7 @@ def test_the_usual_folders_are_searched(tmp_path: Path) -> None:
         from her2bridge.errors import BackendUnavailable
         from her2bridge.qupath.via_paquo import jvm
         try:
-            jvm.installed_qupath()
+            jvm.start()
         except BackendUnavailable as error:
             print(json.dumps([error.what, seen]))
     """
