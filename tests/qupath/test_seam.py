@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from her2bridge.errors import (
 )
 from her2bridge.qupath.open import open_project
 from her2bridge.qupath.seam import OWNERSHIP_KEY, Entry, ImageUpdate, NewTiles, PathClassRef, PathObject, Project
+from her2bridge.qupath.via_files import backend as files_backend
 from her2bridge.records import Float32Array
 
 VERSIONS = ("0_5_1", "0_6_0", "0_7_0")
@@ -276,6 +278,28 @@ class TestLeftAlone:
         with project.writing(), pytest.raises(ChangedOnDisk) as caught:
             entry.apply(ImageUpdate([], [tiles([annotations[0].id])], {}, OURS, {}))
         assert "her2bridge restore" in caught.value.next_step
+
+    def test_an_image_that_qupath_saves_at_the_last_moment(
+        self, folder: Path, project: Project, backend: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While the new data were made and checked; tests/qupath/via_paquo has the other backend's."""
+        if backend == "paquo":
+            self._expect(folder)
+            return
+        entry, path = project.entries[0], folder / "data" / "1" / "data.qpdata"
+        saved = (folder / "data" / "3" / "data.qpdata").read_bytes()
+        original = files_backend.updated
+
+        def meanwhile(*args: Any) -> Any:
+            path.write_bytes(saved)
+            return original(*args)
+
+        monkeypatch.setattr(files_backend, "updated", meanwhile)
+        with project.writing(), pytest.raises(ChangedOnDisk):
+            entry.apply(ImageUpdate([], [tiles([None])], {}, OURS, {"a": "b"}))
+        assert path.read_bytes() == saved
+        assert "a" not in open_project(folder, "files").entries[0].metadata
+        self._expect(folder)
 
     def test_a_data_file_of_another_version(self, folder: Path, project: Project) -> None:
         path = folder / "data" / "1" / "data.qpdata"
