@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from her2bridge.synth import tissue
+from her2bridge.synth import tissue, tumour
 from her2bridge.synth.noise import enlarge, fractal_noise, smooth_noise, step
+from her2bridge.synth.nuclei import NucleusKind, press
 from her2bridge.synth.stains import F32, Layers, Stains, transmit
-from her2bridge.synth.tissue import BoolArray, Ground, Staining
+from her2bridge.synth.tissue import BoolArray, Ground
+from her2bridge.synth.tumour import Staining
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +35,13 @@ def paint_noise(
 ) -> Artefact:
     """One artefact that fills the field, or most of it; ``whole``: one that surely fills it and is no glass."""
     kinds: tuple[tuple[float, Painter], ...] = (
-        (0.34, paint_glass),
-        (0.14, paint_debris),
-        (0.12, paint_pen),
-        (0.22, paint_blur),
-        (0.18, paint_fold),
+        (0.32, paint_glass),
+        (0.13, paint_debris),
+        (0.11, paint_pen),
+        (0.20, paint_blur),
+        (0.16, paint_fold),
+        (0.04, paint_crush),
+        (0.04, paint_necrosis),
     )
     if whole:
         kinds = ((0.3, paint_debris), (0.7, paint_blur))
@@ -123,6 +127,41 @@ def paint_fold(rng: np.random.Generator, layers: Layers, stains: Stains, ground:
     return Artefact(transmit(layers, stains), np.asarray(ridge > 0))
 
 
+def paint_crush(rng: np.random.Generator, layers: Layers, stains: Stains, ground: Ground) -> Artefact:
+    """Squeezed tissue: all of it drawn out in one direction, nuclei dark and without structure."""
+    _any_tissue(rng, layers, ground)
+    tissue.scatter(rng, layers, NucleusKind.PYKNOTIC, rng.uniform(1500, 5000), None, ground, 0.0)
+    length = int(rng.uniform(4.0, 10.0) / ground.mpp) | 1
+    axis = int(rng.integers(0, 2))
+    shift = smooth_noise(rng, layers.shape, 40.0 / ground.mpp) * np.float32(10.0 / ground.mpp)
+    rows, columns = np.indices(layers.shape, dtype=np.int64)
+    rows = np.clip(rows + shift.astype(np.int64) * axis, 0, layers.shape[0] - 1)
+    columns = np.clip(columns + shift.astype(np.int64) * (1 - axis), 0, layers.shape[1] - 1)
+    for layer in (layers.haematoxylin, layers.dab, layers.neutral):
+        drawn = ndimage.uniform_filter1d(layer, length, axis=1 - axis, mode="nearest")
+        drawn = ndimage.uniform_filter1d(drawn, length, axis=1 - axis, mode="nearest")
+        layer[:] = 1.2 * drawn[rows, columns]
+    return Artefact(transmit(layers, stains), np.ones(tissue.coarse(layers.shape), dtype=bool))
+
+
+def paint_necrosis(rng: np.random.Generator, layers: Layers, stains: Stains, ground: Ground) -> Artefact:
+    """Dead tissue: crumbs and shadows of cells, dark fragments of nuclei, no membrane to judge."""
+    small, grid = tissue.coarse(layers.shape), 2.0 * ground.mpp
+    crumbs = fractal_noise(rng, small, rng.uniform(3.0, 7.0) / grid, 2) * np.float32(rng.uniform(0.3, 0.6))
+    cloud = fractal_noise(rng, small, rng.uniform(30, 90) / grid, 3) * np.float32(0.25)
+    matter = enlarge(np.clip(crumbs + cloud + np.float32(0.9), 0.0, 2.5).astype(np.float32), layers.shape)
+    layers.haematoxylin += matter * np.float32(ground.blush * rng.uniform(0.5, 1.2))
+    layers.neutral += matter * np.float32(ground.blush * rng.uniform(0.2, 1.0))
+    layers.dab += matter * np.float32(rng.choice([ground.haze, rng.uniform(0.0, 0.25)]))
+    for size in (0.35, 0.6):
+        count = int(rng.poisson(rng.uniform(500, 4000) * layers.shape[0] * layers.shape[1] * ground.mpp**2 / 1e6))
+        x = rng.uniform(0, layers.shape[1] * ground.mpp, count)
+        y = rng.uniform(0, layers.shape[0] * ground.mpp, count)
+        turn = rng.uniform(0, np.pi, count)
+        press(rng, layers, NucleusKind.PYKNOTIC, x, y, turn, ground.mpp, strength=0.8 * ground.counterstain, size=size)
+    return Artefact(transmit(layers, stains), np.ones(small, dtype=bool))
+
+
 def _any_tissue(rng: np.random.Generator, layers: Layers, ground: Ground) -> None:
     """Some tissue, stained or not: what an artefact covers says nothing of it."""
     choice = rng.random()
@@ -133,4 +172,4 @@ def _any_tissue(rng: np.random.Generator, layers: Layers, ground: Ground) -> Non
     else:
         peak = float(rng.choice([0.0, 0.2, 0.55, 1.4])) * rng.uniform(0.8, 1.2)
         staining = Staining(peak, 0.9, 0.9, 0.15 * peak, 0.0, 0.15)
-        tissue.paint_tumour(rng, layers, ground, staining)
+        tumour.paint_tumour(rng, layers, ground, staining)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from her2bridge.records import FloatArray, IntArray
 from her2bridge.synth.noise import smooth_noise
@@ -136,20 +137,52 @@ def _nearest_two(
 
 
 def sheet(
-    rng: np.random.Generator, shape: tuple[int, int], mpp: float, cell: float, share: float, nest: float
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    mpp: float,
+    cell: float,
+    share: float,
+    nest: float,
+    *,
+    stretch: float | None = None,
 ) -> Epithelium:
-    """Solid nests: cells of about ``cell`` µm that fill about ``share`` of the field, in nests of ``nest`` µm."""
+    """Solid nests: cells of about ``cell`` µm that fill about ``share`` of the field, in nests of ``nest`` µm.
+
+    ``stretch``: how much longer than wide cells are; their direction then wanders through the field.
+    """
     u, v = warped_plane(rng, shape, mpp, 2.2 * cell, 0.16 * cell)
-    angle, stretch = rng.uniform(0, np.pi), rng.uniform(1.0, 1.35)
-    along = (u * np.cos(angle) + v * np.sin(angle)) / stretch
+    if stretch is None:
+        stretch = rng.uniform(1.0, 1.35)
+    else:
+        cell = cell / float(np.sqrt(stretch))
+        u = u + smooth_noise(rng, shape, 70.0 / mpp) * np.float32(22.0)
+        v = v + smooth_noise(rng, shape, 70.0 / mpp) * np.float32(22.0)
+    angle = rng.uniform(0, np.pi)
+    along = (u * np.cos(angle) + v * np.sin(angle)) / np.float32(stretch)
     cells = mosaic(rng, along, v * np.cos(angle) - u * np.sin(angle), cell, 0.32)
     island = smooth_noise(rng, shape, nest / mpp) + 0.25 * smooth_noise(rng, shape, 0.3 * nest / mpp)
     edge = (island - np.float32(np.quantile(island[::8, ::8], 1.0 - share))) * np.float32(0.45 * nest)
     # A cell is in or out as a whole, by the mean over its pixels: nests end along cell borders.
-    inside = _means(cells.label, edge)[cells.label] > 0
+    inside = means(cells.label, edge)[cells.label] > 0
+    inside = ndimage.uniform_filter(inside.astype(np.float32), max(3, int(3.5 / mpp) | 1)) > 0.5
     membrane = np.where(inside, cells.border, -cells.border)
     none = np.zeros(shape, dtype=bool)
     return Epithelium(cells.label, membrane.astype(np.float32), np.full(shape, 0.5, np.float32), inside, none)
+
+
+def with_lumens(rng: np.random.Generator, nests: Epithelium, mpp: float, share: float, size: float) -> Epithelium:
+    """Nests with holes, as in cribriform glands: ``share`` of the field is lumen, in holes of about ``size`` µm."""
+    shape = nests.label.shape[0], nests.label.shape[1]
+    hill = smooth_noise(rng, shape, size / mpp) + 0.3 * smooth_noise(rng, shape, 0.3 * size / mpp)
+    far = (np.float32(np.quantile(hill[::8, ::8], 1.0 - share)) - hill) * np.float32(0.55 * size)
+    # Cells end at the hole; only a hole that cells surround is a lumen.
+    core = ndimage.uniform_filter(nests.inside.astype(np.float32), max(3, int(6.0 / mpp))) > 0.85
+    lumen = (far < 0) & core
+    inside = nests.inside & ~lumen
+    depth = np.clip(1.0 - far / np.float32(0.9 * size), 0.0, 1.0)
+    membrane = np.where(inside, np.minimum(nests.membrane, np.abs(far) + np.float32(0.4)), nests.membrane)
+    membrane = np.where(lumen, -np.abs(far), membrane)
+    return Epithelium(nests.label, membrane.astype(np.float32), depth.astype(np.float32), inside, lumen)
 
 
 def single_cells(rng: np.random.Generator, shape: tuple[int, int], mpp: float, cell: float, share: float) -> Epithelium:
@@ -158,7 +191,7 @@ def single_cells(rng: np.random.Generator, shape: tuple[int, int], mpp: float, c
     cells = mosaic(rng, u, v, cell * 1.08, 0.33)
     count = int(cells.label.max()) + 1
     radius = rng.uniform(0.42, 0.56, count).astype(np.float32) * np.float32(cell)
-    crowd = _means(cells.label, smooth_noise(rng, shape, 45.0 / mpp))
+    crowd = means(cells.label, smooth_noise(rng, shape, 45.0 / mpp))
     present = crowd + rng.normal(0.0, 0.7, count) < normal_quantile(share) * np.hypot(1.0, 0.7)
     membrane = np.minimum(cells.border, radius[cells.label] - np.hypot(cells.u, cells.v))
     membrane = np.where(present[cells.label], membrane, np.minimum(membrane, -1.0)).astype(np.float32)
@@ -214,15 +247,27 @@ class Places:
     area: FloatArray
 
 
-def nuclear_places(epithelium: Epithelium, mpp: float, towards: float) -> Places:
-    """A place in each cell, where ``depth`` is about ``towards``; the long axis from the cell's second moments."""
+def nuclear_places(
+    epithelium: Epithelium,
+    mpp: float,
+    towards: float,
+    spread: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> Places:
+    """A place in each cell, where ``depth`` is about ``towards``; the long axis from the cell's second moments.
+
+    ``spread``: how much ``towards`` differs from cell to cell (stratified nuclei), drawn from ``rng``.
+    """
     label = epithelium.label[epithelium.inside]
     if label.size == 0:
         nothing = np.empty(0)
         return Places(nothing, nothing, nothing, nothing)
     x, y = (axis[epithelium.inside].astype(np.float64) for axis in plane(epithelium.label.shape, mpp))
     depth = epithelium.depth[epithelium.inside]
-    weight = np.exp(-(((depth - towards) / 0.22) ** 2)) * np.maximum(epithelium.membrane[epithelium.inside], 0.05)
+    level = np.full(int(label.max()) + 1, towards, dtype=np.float32)
+    if rng is not None and spread > 0:
+        level += rng.normal(0.0, spread, len(level)).astype(np.float32)
+    weight = np.exp(-(((depth - level[label]) / 0.22) ** 2)) * np.maximum(epithelium.membrane[epithelium.inside], 0.05)
     count = int(label.max()) + 1
     pixels = np.bincount(label, minlength=count)
     real = np.flatnonzero(pixels * mpp * mpp > 12.0)
@@ -237,8 +282,8 @@ def nuclear_places(epithelium: Epithelium, mpp: float, towards: float) -> Places
     return Places(cx[real], cy[real], np.asarray(angle[real], dtype=np.float64), area)
 
 
-def _means(label: IntArray, values: F32) -> FloatArray:
-    """The mean of a field over each cell."""
+def means(label: IntArray, values: F32) -> FloatArray:
+    """The mean of a field over each cell, float64 by label."""
     flat = label.ravel()
     sums = np.bincount(flat, values.ravel())
     return np.asarray(sums / np.maximum(np.bincount(flat), 1), dtype=np.float64)

@@ -40,7 +40,9 @@ class Form:
 class NucleusKind(enum.Enum):
     """The kinds that are told apart."""
 
-    TUMOUR = Form((3.8, 6.2), (3.2, 4.6), 0.45, 0.32, 0.14, 2, 0.16)
+    TUMOUR = Form((3.8, 6.2), (3.2, 4.6), 0.45, 0.32, 0.16, 2, 0.13)
+    COLUMNAR = Form((4.0, 6.6), (2.1, 3.1), 0.45, 0.30, 0.16, 2, 0.10)
+    PYKNOTIC = Form((2.0, 4.8), (1.4, 3.0), 1.15, 0.0, 0.20, 0, 0.25)
     REGULAR = Form((3.0, 4.0), (2.5, 3.1), 0.62, 0.15, 0.16, 0, 0.05)
     LYMPHOCYTE = Form((2.5, 3.3), (2.4, 3.0), 0.85, 0.15, 0.25, 0, 0.06)
     FIBROBLAST = Form((5.0, 9.0), (0.9, 1.7), 0.75, 0.10, 0.15, 0, 0.10)
@@ -75,8 +77,8 @@ def _draw(rng: np.random.Generator, form: Form, angle: float, mpp: float) -> Sta
     waves = sum(rng.normal(0, form.lumpy / k) * np.cos(k * turn + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4))
     radius = np.hypot(u / a, v / b) / (1.0 + np.asarray(waves))
     edge = min(a, b)
-    cover = np.clip((1.0 - radius) * edge / 0.5 + 0.5, 0.0, 1.0)
-    rim = np.exp(-(((radius - 0.9) * edge / 0.55) ** 2))
+    cover = np.clip((1.0 - radius) * edge / 0.4 + 0.5, 0.0, 1.0)
+    rim = np.exp(-(((radius - 0.9) * edge / 0.42) ** 2))
     clumps = ndimage.gaussian_filter(rng.standard_normal(x.shape), 0.5 / mpp)
     clumps /= clumps.std()
     staining = form.base + form.rim * rim + form.clumps * clumps * (radius < 0.95)
@@ -98,17 +100,19 @@ def press(
     *,
     strength: float,
     hides: float = 0.8,
+    size: float = 1.0,
 ) -> None:
     """Draw nuclei at x, y (µm) with their long axis at ``angle``.
 
     ``strength``: haematoxylin of a staining of 1. ``hides``: the share of what lay there before (DAB, cytoplasm) that a
-    nucleus takes the place of.
+    nucleus takes the place of. ``size``: a factor on the kind's lengths.
     """
-    bank = stamps(kind, mpp)
+    # The same stamp at another resolution is a larger nucleus; few sizes keep the bank small.
+    bank = stamps(kind, mpp / size)
     height, width = layers.shape
     slot = np.rint(angle / np.pi * _ANGLES).astype(np.int64) % _ANGLES
     choice = rng.integers(0, len(bank[0]), len(x))
-    force = strength * np.exp(rng.normal(0.0, 0.18, len(x)))
+    force = strength * np.exp(rng.normal(0.0, 0.22, len(x)))
     columns, rows = np.floor(x / mpp).astype(np.int64), np.floor(y / mpp).astype(np.int64)
     for index in range(len(x)):
         stamp = bank[slot[index]][choice[index]]

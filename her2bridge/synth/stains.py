@@ -62,6 +62,13 @@ class Layers:
         for layer in (self.haematoxylin, self.dab, self.neutral):
             layer *= factor
 
+    def blend(self, other: Layers, share: F32) -> None:
+        """Put ``other`` in place of what is here, to the share (0–1, float32 [h, w]) that each pixel says."""
+        self.scale(1.0 - share)
+        self.haematoxylin += other.haematoxylin * share
+        self.dab += other.dab * share
+        self.neutral += other.neutral * share
+
 
 def transmit(layers: Layers, stains: Stains) -> F32:
     """The light that arrives, float32 [3, h, w], 0–255 and not yet rounded."""
@@ -96,18 +103,24 @@ def unmix(rgb: ByteArray | F32, stains: Stains) -> Layers:
 
 def sample_stains(rng: np.random.Generator) -> Stains:
     """Stains of some laboratory and scanner: the vectors a few degrees off, the glass not quite white."""
-    white = rng.uniform(228.0, 250.0)
-    tint = rng.normal(0.0, 2.5, 3)
+    white = rng.uniform(226.0, 252.0)
+    tint = rng.normal((-0.5, -0.5, 1.5), 3.0)
     background = np.clip(white + tint, 205.0, 254.0)
     return Stains(
-        haematoxylin=_tilted(rng, HAEMATOXYLIN, 0.06),
+        haematoxylin=_tilted(rng, _greyed(HAEMATOXYLIN, rng.uniform(0.0, 0.6)), 0.06),
         dab=_tilted(rng, DAB, 0.05),
         neutral=_tilted(rng, NEUTRAL, 0.05),
         background=(float(background[0]), float(background[1]), float(background[2])),
     )
 
 
+def _greyed(vector: tuple[float, float, float], by: float) -> tuple[float, float, float]:
+    """A vector leant towards grey: scanners and old stain make haematoxylin greyer than fresh dye is."""
+    return vector[0] + by * NEUTRAL[0], vector[1] + by * NEUTRAL[1], vector[2] + by * NEUTRAL[2]
+
+
 def _tilted(rng: np.random.Generator, vector: tuple[float, float, float], by: float) -> tuple[float, float, float]:
-    moved = np.maximum(np.asarray(vector) + rng.normal(0.0, by, 3), 0.05)
+    straight = np.asarray(vector) / np.linalg.norm(vector)
+    moved = np.maximum(straight + rng.normal(0.0, by, 3), 0.05)
     moved /= np.linalg.norm(moved)
     return float(moved[0]), float(moved[1]), float(moved[2])

@@ -10,8 +10,12 @@ import numpy as np
 from her2bridge.records import ByteArray, IntArray, TileClass
 from her2bridge.synth.fields import Field, render_field
 
-ENOUGH = 0.4
-"""A tile of a tumour class shows tumour, a tile of the noise class its artefact, on at least this share."""
+ENOUGH = 0.25
+"""A tile whose tumour (cells and lumens) covers less than this share of it is normal, else it is of a tumour class."""
+MARGIN = 0.08
+"""Tiles nearer to ``ENOUGH`` than this are not drawn: what could be called either way teaches nothing."""
+TOP = 0.10
+"""A tile's class is the highest pattern that covers at least this share of its tumour."""
 _TISSUE = 0.45
 """And a tile of tissue is tissue on at least this share."""
 
@@ -79,15 +83,21 @@ def _cut(field: Field, tile_class: TileClass, size_px: int, rng: np.random.Gener
     tiles = []
     for index in rng.permutation(across * down):
         y, x = top + int(index) // across * size_px, left + int(index) % across * size_px
-        if _shows(field, tile_class, y, x, size_px):
+        if shows(field, tile_class, y, x, size_px):
             tiles.append(np.ascontiguousarray(field.pixels[y : y + size_px, x : x + size_px]))
     return tiles
 
 
-def _shows(field: Field, tile_class: TileClass, y: int, x: int, size_px: int) -> bool:
+def shows(field: Field, tile_class: TileClass, y: int, x: int, size_px: int) -> bool:
+    """Whether a square of a field shows its class clearly: by the rule of ``ENOUGH`` and ``TOP``, and not by a hair."""
     window = (slice(y // 2, (y + size_px) // 2), slice(x // 2, (x + size_px) // 2))
     if tile_class == TileClass.NOISE:
         return bool(field.tissue[window].mean() >= 0.55)
     if field.tissue[window].mean() < _TISSUE:
         return False
-    return not tile_class.is_tumour or bool(field.tumour[window].mean() >= ENOUGH)
+    cells = field.tumour[window]
+    if not tile_class.is_tumour:
+        return bool(cells.mean() <= ENOUGH - MARGIN)
+    own = cells & field.top[window]
+    # A fifth more than the rule asks for, as with the margin.
+    return bool(cells.mean() >= ENOUGH + MARGIN and own.sum() >= 1.2 * TOP * cells.sum())

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from her2bridge.records import ByteArray, TileClass
-from her2bridge.synth.fields import render_field
+from her2bridge.synth.cells import sheet, with_lumens
+from her2bridge.synth.fields import Field, render_field
 from her2bridge.synth.stains import Layers, Stains, optical_density, sample_stains, to_bytes, transmit, unmix
-from her2bridge.synth.tiles import render_batch, render_tile, render_tiles
+from her2bridge.synth.tiles import ENOUGH, MARGIN, render_batch, render_tile, render_tiles, shows
+from her2bridge.synth.tissue import Ground
+from her2bridge.synth.tumour import Staining, paint_tumour
 
 SIZE = 128
 
@@ -68,11 +71,10 @@ def test_cells_keep_their_size_in_micrometres() -> None:
     shares = []
     for mpp in (0.25, 0.5):
         dark = []
-        for seed in range(6):
-            side = int(192 / mpp)
-            field = render_field(
-                TileClass.ZERO, np.random.default_rng(seed), (side, side), mpp, stains=Stains(), whole=True
-            )
+        for seed in range(10):
+            side, ground = int(192 / mpp), Ground(0.7, 0.1, 0.0, mpp)
+            rng = np.random.default_rng(seed)
+            field = render_field(TileClass.ZERO, rng, (side, side), mpp, stains=Stains(), ground=ground, whole=True)
             dark.append((unmix(field.pixels, Stains()).haematoxylin > 0.25).mean())
         shares.append(np.mean(dark))
     assert shares[0] == pytest.approx(shares[1], rel=0.3)
@@ -89,3 +91,59 @@ def test_only_tumour_classes_show_tumour() -> None:
     for tile_class in TileClass:
         field = render_field(tile_class, np.random.default_rng(9), (256, 256), whole=True)
         assert bool(field.tumour.any()) == tile_class.is_tumour
+
+
+def drawn(tumour: float, top: float = 1.0) -> Field:
+    """A field of 200 × 200 whose left ``tumour`` is tumour, the upper ``top`` of it in the field's own class."""
+    where, own = np.zeros((100, 100), dtype=bool), np.zeros((100, 100), dtype=bool)
+    where[:, : round(100 * tumour)] = True
+    own[: round(100 * top)] = True
+    return Field(np.zeros((200, 200, 3), dtype=np.uint8), where, np.ones((100, 100), dtype=bool), own)
+
+
+def test_little_tumour_is_normal_and_what_is_near_the_border_is_neither() -> None:
+    for share in (0.0, ENOUGH - MARGIN - 0.01, ENOUGH, ENOUGH + MARGIN + 0.01, 1.0):
+        field = drawn(share)
+        assert shows(field, TileClass.NORMAL, 0, 0, 200) == (share < ENOUGH - MARGIN)
+        assert shows(field, TileClass.TWO, 0, 0, 200) == (share > ENOUGH + MARGIN)
+
+
+def test_the_highest_pattern_needs_a_tenth_of_the_tumour() -> None:
+    assert shows(drawn(0.6, 0.15), TileClass.THREE, 0, 0, 200)
+    assert not shows(drawn(0.6, 0.08), TileClass.THREE, 0, 0, 200)
+
+
+def test_mixed_fields_hold_two_grades_and_other_tissue() -> None:
+    rng = np.random.default_rng(12)
+    fields = [render_field(TileClass.THREE, rng, (256, 256)) for _ in range(24)]
+    assert 2 <= sum(not field.top.all() for field in fields) <= 16
+    assert min(field.tumour.mean() for field in fields) < 0.5
+
+
+def test_a_grade_shows_only_where_it_is_said_to() -> None:
+    ground = Ground(0.4, 0.05, 0.0, 0.25)
+    strong, none = Staining(1.2, 0.98, 0.9, 0.1, 0.0, 0.1), Staining(0.0, 0.0, 0.5, 0.0, 0.0, 0.0)
+    own, other = [], []
+    for seed in range(6):
+        layers = Layers.empty((384, 384))
+        growth = paint_tumour(np.random.default_rng(seed), layers, ground, strong, lower=none, dense=True)
+        brown = layers.dab[::2, ::2]
+        own.append(brown[growth.tumour & growth.top].mean())
+        other.append(brown[growth.tumour & ~growth.top].mean())
+    assert np.mean(own) > 4 * np.mean(other)
+
+
+def test_blended_layers_are_one_or_the_other() -> None:
+    below, above = (Layers(*(np.full((2, 2), value, np.float32) for _ in range(3))) for value in (1.0, 3.0))
+    below.blend(above, np.array([[0.0, 1.0], [0.5, 0.0]], dtype=np.float32))
+    for layer in (below.haematoxylin, below.dab, below.neutral):
+        assert layer.tolist() == [[1.0, 3.0], [2.0, 1.0]]
+
+
+def test_lumens_are_holes_in_nests() -> None:
+    rng = np.random.default_rng(8)
+    nests = sheet(rng, (256, 256), 0.5, 11.0, 0.95, 120.0, stretch=2.0)
+    holed = with_lumens(rng, nests, 0.5, 0.15, 25.0)
+    assert not (holed.inside & holed.lumen).any()
+    assert 0.05 < holed.lumen.mean() < 0.2
+    assert (holed.membrane[holed.lumen] <= 0).all()
