@@ -17,10 +17,12 @@ from her2bridge.errors import NoRegions, UsageError
 from her2bridge.events import Emit, ImageStarted, Progress, RuntimeChosen, Warned
 from her2bridge.inference.engine import SlideJob, predict_slide
 from her2bridge.model.bundle import load_bundle
-from her2bridge.qupath.regions import ChosenRegions
-from her2bridge.qupath.results import Corrections, find_corrections
+from her2bridge.qupath.earlier_tiles import EarlierTiles, sort_earlier, stored_probabilities
+from her2bridge.qupath.regions import ChosenRegions, RegionChoice
 from her2bridge.qupath.seam import StoredTiles
 from her2bridge.records import (
+    BoolArray,
+    Float32Array,
     FloatArray,
     IntArray,
     Region,
@@ -93,6 +95,10 @@ class Network:
         """Tiles a call."""
         return self._settings.batch_size or _BATCH_SIZES[self.runtime.device.partition(":")[0]]
 
+    def load(self) -> None:
+        """Get the runtime ready; see ``runtime``."""
+        _ = self.runtime
+
     @property
     def runtime(self) -> Runtime:
         """The network, ready.
@@ -124,6 +130,7 @@ class ImageToScore:
         stored: tiles of earlier runs.
         specimen: as stated.
         graded: centroids of other makers' graded detections, float64 [m, 2].
+        renewed: ids of the regions whose tiles are classified; of all others the stored tiles count. None: all regions.
     """
 
     name: str
@@ -133,6 +140,7 @@ class ImageToScore:
     stored: StoredTiles
     specimen: Specimen
     graded: FloatArray
+    renewed: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +148,7 @@ class Analysis:
     """What came out for one image: ``classes`` are int64 [n], a person's corrections included."""
 
     predictions: TilePredictions
-    corrections: Corrections
+    earlier: EarlierTiles
     classes: IntArray
     score: SlideScore
 
@@ -170,19 +178,22 @@ def analyse(image: ImageToScore, network: Network, settings: RunSettings, emit: 
         grid, mpp = lay_grid(image, slide, network, settings)
         for warning in (*image.chosen.warnings, *grid.warnings):
             emit(Warned(image.name, warning))
-        runtime, batch_size = network.runtime, network.batch_size
-        emit(ImageStarted(image.name, image.index, len(grid.regions), len(grid), mpp.value, mpp.origin))
-        tell = _teller(image.name, len(grid), emit)
-        job = SlideJob(image.source, grid)
-        predictions = predict_slide(job, runtime, batch_size=batch_size, slide=slide, on_progress=tell)
-    corrections = find_corrections(image.stored, grid)
-    astray = len(corrections.kept) - corrections.counted
-    if astray:
-        emit(Warned(image.name, f"{astray} corrected tiles lie where no tile is now: kept, and not counted"))
-    classes = corrections.applied_to(predictions.classes)
+        known = stored_probabilities(image.stored, grid)
+        is_new = _to_be_classified(image, grid)
+        grid, known, is_new = _without_gaps(grid, known, is_new)
+        fresh = grid if is_new.all() else grid.only(is_new)
+        if len(fresh):
+            network.load()
+        emit(ImageStarted(image.name, image.index, len(grid.regions), len(fresh), mpp.value, mpp.origin))
+        if len(fresh):
+            known[is_new] = _predict(image, fresh, network, slide, emit)
+    predictions = TilePredictions(grid, known)
+    earlier = sort_earlier(image.stored, grid, image.renewed)
+    _tell_of_astray(image, earlier, emit)
+    classes = earlier.applied_to(predictions.classes)
     if settings.mpp is not None and mpp.origin != "--mpp":
         emit(Warned(image.name, f"--mpp {settings.mpp:g} is not used: {mpp.origin} says {mpp.value:g} µm/px"))
-    notes = [check_resolution(grid.spec, mpp.value), _by_persons(corrections)]
+    notes = [check_resolution(grid.spec, mpp.value), _by_persons(earlier)]
     circumstances = Circumstances(
         specimen=image.specimen,
         whole_slide=settings.whole_slide,
@@ -191,23 +202,58 @@ def analyse(image: ImageToScore, network: Network, settings: RunSettings, emit: 
     )
     probabilities = predictions.probabilities
     score = score_slide(grid, classes, probabilities, circumstances, settings.scores, network.read_shares)
-    return Analysis(predictions, corrections, classes, score)
+    return Analysis(predictions, earlier, classes, score)
 
 
-def _by_persons(corrections: Corrections) -> str | None:
+def _to_be_classified(image: ImageToScore, grid: TileGrid) -> BoolArray:
+    """Which of the grid's n tiles the network is to see, bool [n]."""
+    if image.renewed is None:
+        return np.ones(len(grid), dtype=bool)
+    wanted = np.array([region.id in image.renewed for region in grid.regions], dtype=bool)
+    return np.asarray(wanted[grid.owner], dtype=bool)
+
+
+def _without_gaps(grid: TileGrid, known: Float32Array, is_new: BoolArray) -> tuple[TileGrid, Float32Array, BoolArray]:
+    """All three without the tiles that are neither known nor to be classified."""
+    there = is_new | np.isfinite(known).all(axis=1)
+    return (grid, known, is_new) if there.all() else (grid.only(there), known[there], is_new[there])
+
+
+def _predict(image: ImageToScore, grid: TileGrid, network: Network, slide: Slide, emit: Emit) -> Float32Array:
+    """Class probabilities of the grid's n tiles, float32 [n, 6]."""
+    tell = _teller(image.name, len(grid), emit)
+    job = SlideJob(image.source, grid)
+    found = predict_slide(job, network.runtime, batch_size=network.batch_size, slide=slide, on_progress=tell)
+    return found.probabilities
+
+
+def _tell_of_astray(image: ImageToScore, earlier: EarlierTiles, emit: Emit) -> None:
+    """Tiles that stay and count for nothing."""
+    astray = len(earlier.kept) - earlier.counted
+    if astray:
+        emit(Warned(image.name, f"{astray} corrected tiles lie where no tile is now: kept, and not counted"))
+    astray = int((earlier.left_cells < 0).sum())
+    if astray:
+        emit(Warned(image.name, f"{astray} tiles of an earlier run lie where no tile is now: left, and not counted"))
+
+
+def _by_persons(earlier: EarlierTiles) -> str | None:
     """What a reader of the score must know of corrected tiles."""
-    return f"tiles that count as a person classed them: {corrections.counted}" if corrections.counted else None
+    return f"tiles that count as a person classed them: {earlier.counted}" if earlier.counted else None
 
 
-def what_decides(network: Network, settings: RunSettings, mpp: tuple[float, float] | None) -> dict[str, Any]:
+def what_decides(
+    network: Network, settings: RunSettings, choice: RegionChoice, mpp: tuple[float, float] | None
+) -> dict[str, Any]:
     """All that a score depends on besides pixels, regions and corrections; made for a digest.
 
     Args:
+        choice: which annotations are scored.
         mpp: QuPath's calibration.
     """
     return {
         "model": network.bundle.sha256,
-        "choice": dataclasses.asdict(settings.choice),
+        "choice": choice.asked(),
         "class_prefix": settings.class_prefix,
         "min_overlap": settings.min_overlap,
         "specimen": settings.specimen,

@@ -58,7 +58,7 @@ def analyze_slide(
     tiles = new_tiles(analysis.predictions, rows, path_classes(settings.class_prefix), run_id, below_regions=below)
     if output is not None:
         write_tiles(output, [tiles])
-    stamp = _stamp(run_id, what_decides(network, settings, source.mpp), settings.choice, chosen, tiles)
+    stamp = _stamp(run_id, what_decides(network, settings, settings.choice, source.mpp), settings.choice, chosen, tiles)
     emit(
         ImageScored(
             image=name,

@@ -25,6 +25,7 @@
     │   ├── BundleNotFound
     │   ├── BundleDamaged       a hash that is wrong, keys that are missing
     │   └── DeviceUnavailable
+    ├── NoEarlierScore          nothing to recalculate, or not with this model
     ├── OutOfMemory             Java's heap is too small for an image
     ├── WriteFailed             a full disk, a folder that cannot be written
     └── Interrupted             Ctrl-C, after what was finished has been kept
@@ -160,6 +161,10 @@ class DeviceUnavailable(ModelError):
     """The device that was asked for is not here."""
 
     exit_code = 2
+
+
+class NoEarlierScore(Her2BridgeError):
+    """Tiles of earlier runs are wanted, and there are none, or they are of another model."""
 
 
 class OutOfMemory(Her2BridgeError):

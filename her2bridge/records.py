@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 Float32Array = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 ByteArray = npt.NDArray[np.uint8]
+BoolArray = npt.NDArray[np.bool_]
 
 
 class TileClass(enum.IntEnum):
@@ -183,6 +184,17 @@ class TileGrid:
     def centres(self) -> FloatArray:
         """Centres, float64 [n, 2]."""
         return (np.stack([self.columns, self.rows], axis=1).astype(np.float64) + 0.5) * self.side
+
+    def only(self, wanted: BoolArray) -> TileGrid:
+        """The grid of those tiles alone that ``wanted``, bool [n], names; all regions stay."""
+        number = np.cumsum(wanted) - 1
+        return replace(
+            self,
+            columns=self.columns[wanted],
+            rows=self.rows[wanted],
+            owner=self.owner[wanted],
+            members=tuple(number[members[wanted[members]]] for members in self.members),
+        )
 
 
 @dataclass(frozen=True, eq=False)

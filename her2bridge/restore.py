@@ -13,6 +13,7 @@ import her2bridge.provenance as provenance
 from her2bridge.errors import Her2BridgeError, RegionError
 from her2bridge.events import Emit, ImageFailed, ImageSkipped, Restored, RestoreFinished, Warned
 from her2bridge.qupath import results
+from her2bridge.qupath.earlier_tiles import corrected_rows
 from her2bridge.qupath.open import open_project
 from her2bridge.qupath.regions import choose_regions
 from her2bridge.qupath.seam import Entry, ImageUpdate, NewTiles, Project
@@ -84,7 +85,7 @@ def restore_image(project: Project, entry: Entry, emit: Emit) -> str:
         )
         return "skipped"
     _warn_if_stale(entry, stamp, emit)
-    is_corrected = results.corrected_rows(stored)
+    is_corrected = corrected_rows(stored)
     removed = [stored.ids[row] for row in np.flatnonzero(~is_corrected).tolist()]
     annotations = {annotation.id for annotation in entry.annotations()}
     orphans = sorted({str(one) for group in side.tiles for one in group.parent_ids if one} - annotations)

@@ -19,6 +19,7 @@ from her2bridge.analysis import Analysis, ImageToScore, Network, analyse, lay_gr
 from her2bridge.errors import (
     DeviceUnavailable,
     Her2BridgeError,
+    NoEarlierScore,
     NoRegions,
     RegionError,
     SlideNotFound,
@@ -28,13 +29,15 @@ from her2bridge.errors import (
 from her2bridge.provenance import Standing
 from her2bridge.qupath import results
 from her2bridge.qupath.classes import GRADED_LAST_NAMES, path_classes
+from her2bridge.qupath.earlier_tiles import EarlierTiles, staying_tiles
 from her2bridge.qupath.open import open_project
-from her2bridge.qupath.regions import ChosenRegions, choose_regions
+from her2bridge.qupath.regions import RegionChoice, choose_regions
 from her2bridge.qupath.results import RunStamp
 from her2bridge.qupath.seam import Entry, ImageUpdate, NewTiles, PathClassRef, PathObject, Project, StoredTiles
 from her2bridge.qupath.server_builder import calibration_of, slide_source
 from her2bridge.qupath.side_files import SideResult, left_metadata, results_folder, stored_entries, write_side_files
 from her2bridge.records import SlideSource, Specimen
+from her2bridge.scope import Scope, scope_of
 from her2bridge.settings import RunSettings
 from her2bridge.slides import open_slide
 from her2bridge.version import version
@@ -97,8 +100,12 @@ def run_project(
         Her2BridgeError: of project, model or settings as a whole; no image has been touched then.
     """
     settings = settings or RunSettings()
+    return score_project(open_project(path, settings.backend, relocations=settings.relocations), settings, emit)
+
+
+def score_project(project: Project, settings: RunSettings, emit: ev.Emit) -> ev.RunFinished:
+    """Score the images of a project that is open; see ``run_project``."""
     began = time.monotonic()
-    project = open_project(path, settings.backend, relocations=settings.relocations)
     entries = wanted_entries(project, settings.images)
     run = _Run(provenance.new_run_id(), version(), project, Network(settings, emit), settings, emit)
     emit(ev.RunStarted(run.id, run.version, project.backend, run.network.title, len(entries), settings.dry_run))
@@ -142,24 +149,33 @@ def run_image(run: _Run, entry: Entry, index: int) -> str:
     settings = run.settings
     annotations, stored = entry.annotations(), entry.stored_tiles()
     stamp = results.stamp_of(entry.metadata)
-    chosen = _chosen(run, entry, annotations, stamp)
+    scope = _scope(run, entry, annotations, stored, stamp)
+    if scope.renewed is not None:
+        _refuse_another_model(run, entry, stored)
+    settings = replace(settings, whole_slide=scope.choice.whole_slide, region_classes=scope.choice.region_classes)
+    chosen = scope.chosen
     specimen = settings.specimen or results.stated_specimen(entry.metadata) or Specimen.NOT_STATED
-    decides = what_decides(run.network, replace(settings, specimen=specimen), calibration_of(entry.server_json))
-    now = _Digests(provenance.settings_digest(decides), provenance.regions_digest(chosen.regions, chosen.exclusions))
+    mpp = calibration_of(entry.server_json)
+    decides = what_decides(run.network, replace(settings, specimen=specimen), scope.choice, mpp)
+    now = _Now(
+        scope.choice,
+        provenance.settings_digest(decides),
+        provenance.regions_digest(chosen.regions, chosen.exclusions),
+    )
     standing = provenance.standing(
         stamp,
         settings=now.settings,
         regions=(_regions_as_asked_then(annotations, stamp) if stamp else None) or "",
         tiles=provenance.tiles_digest(stored.bounds, stored.class_names),
     )
-    if standing is Standing.STANDS and not settings.force:
+    if standing is Standing.STANDS and not settings.force and not settings.selected:
         reason = "scored before by the same model, settings and regions"
         run.emit(ev.ImageSkipped(entry.name, reason, entry.metadata.get(results.SCORE, "")))
         return "skipped"
     _tell_of_earlier_results(run, entry, stamp, standing)
     source = run.source_of(entry)
     graded = np.empty((0, 2)) if settings.class_prefix else entry.detection_centroids(GRADED_LAST_NAMES)
-    image = ImageToScore(entry.name, index, source, chosen, stored, specimen, graded)
+    image = ImageToScore(entry.name, index, source, chosen, stored, specimen, graded, scope.renewed)
     if settings.dry_run:
         with open_slide(source) as slide:
             grid, _ = lay_grid(image, slide, run.network, settings)
@@ -171,15 +187,20 @@ def run_image(run: _Run, entry: Entry, index: int) -> str:
 
 
 @dataclass(frozen=True)
-class _Digests:
+class _Now:
+    """What the score's stamp will say: which regions were asked for, and the digests of settings and regions."""
+
+    choice: RegionChoice
     settings: str
     regions: str
 
 
-def _chosen(run: _Run, entry: Entry, annotations: Sequence[PathObject], stamp: RunStamp | None) -> ChosenRegions:
+def _scope(
+    run: _Run, entry: Entry, annotations: Sequence[PathObject], stored: StoredTiles, stamp: RunStamp | None
+) -> Scope:
     """The regions; where there are none any more, the score that the project still shows is called STALE."""
     try:
-        return choose_regions(annotations, run.settings.choice, where=entry.name)
+        return scope_of(annotations, stored, stamp, run.settings, where=entry.name)
     except NoRegions:
         if stamp is not None and _regions_as_asked_then(annotations, stamp) is None:
             shown = f"the score {entry.metadata.get(results.SCORE, '')} of {stamp.time}"
@@ -187,6 +208,21 @@ def _chosen(run: _Run, entry: Entry, annotations: Sequence[PathObject], stamp: R
                 ev.Warned(entry.name, f"STALE: the project still shows {shown}, whose regions are no longer there")
             )
         raise
+
+
+def _refuse_another_model(run: _Run, entry: Entry, stored: StoredTiles) -> None:
+    """Tiles of two models make no score.
+
+    Raises:
+        NoEarlierScore: the tiles that are there are not of this run's model.
+    """
+    model = entry.metadata.get(results.MODEL)
+    if len(stored) and model not in (None, run.network.title):
+        raise NoEarlierScore(
+            f"The image's tiles were classified by another model, {model}; this is {run.network.title}.",
+            where=entry.name,
+            next_step="Score all regions anew, or name the model that was used then.",
+        )
 
 
 def _tell_of_earlier_results(run: _Run, entry: Entry, stamp: RunStamp | None, standing: Standing) -> None:
@@ -216,27 +252,26 @@ def _regions_as_asked_then(annotations: Sequence[PathObject], stamp: RunStamp) -
     return provenance.regions_digest(chosen.regions, chosen.exclusions)
 
 
-def _write(run: _Run, entry: Entry, stored: StoredTiles, analysis: Analysis, now: _Digests, began: float) -> None:
+def _write(run: _Run, entry: Entry, stored: StoredTiles, analysis: Analysis, now: _Now, began: float) -> None:
     """The results to the side files, to the project where it may be written, and to whoever listens."""
-    grid, score, corrections = analysis.predictions.grid, analysis.score, analysis.corrections
-    below = not run.settings.whole_slide
-    rows = corrections.open_cells(len(grid))
+    grid, score, earlier = analysis.predictions.grid, analysis.score, analysis.earlier
+    below = not now.choice.whole_slide
+    rows = earlier.open_cells(len(grid))
     fresh = results.new_tiles(analysis.predictions, rows, run.classes, run.id, below_regions=below)
-    kept = results.kept_tiles(stored, corrections, grid, below_regions=below)
+    staying = staying_tiles(stored, earlier, grid, below_regions=below)
     foreign = results.foreign_keys(entry.metadata, left_metadata(run.project.folder, entry.id))
     if foreign:
         run.emit(ev.Warned(entry.name, f"not written by her2bridge, and so left as they are: {', '.join(foreign)}"))
-    tiles = marked_tiles_digest(fresh, stored, corrections)
-    choice = run.settings.choice
-    stamp = RunStamp(run.id, provenance.now(), run.version, now.settings, now.regions, tiles, foreign, choice)
+    tiles = marked_tiles_digest(fresh, stored, earlier)
+    stamp = RunStamp(run.id, provenance.now(), run.version, now.settings, now.regions, tiles, foreign, now.choice)
     metadata = results.score_metadata(score, run.network.title, stamp)
     measured = zip(grid.regions, score.region_counts, strict=True) if below else ()
     measurements = {r.id: results.region_measurements(counts, assessable=score.assessable) for r, counts in measured}
     counts = ev.counts_by_label(score.counts)
-    side = SideResult(entry.id, entry.name, metadata, measurements, run.classes, counts, [fresh, *kept])
+    side = SideResult(entry.id, entry.name, metadata, measurements, run.classes, counts, [fresh, *staying])
     written_to = str(write_side_files(run.project.folder, side))
     if entry.read_only_reason is None:
-        removed = [stored.ids[row] for row in corrections.replaced]
+        removed = [stored.ids[row] for row in earlier.replaced]
         run.project.merge_path_classes(run.classes)
         entry.apply(
             ImageUpdate(removed, [fresh], measurements, frozenset(results.REGION_MEASUREMENTS), metadata),
@@ -256,16 +291,16 @@ def _write(run: _Run, entry: Entry, stored: StoredTiles, analysis: Analysis, now
             regions=ev.region_rows(grid.regions, score.region_counts),
             metadata=metadata,
             written_to=written_to,
-            corrected_tiles=corrections.counted,
+            corrected_tiles=earlier.counted,
             seconds=time.monotonic() - began,
         )
     )
 
 
-def marked_tiles_digest(fresh: NewTiles, stored: StoredTiles, corrections: results.Corrections) -> str:
-    """Digest of the tiles that the image will have: the new ones and the corrected ones."""
-    names = fresh.class_names() + [stored.class_names[row] for row in corrections.kept]
-    return provenance.tiles_digest(np.concatenate([fresh.bounds(), stored.bounds[corrections.kept]]), names)
+def marked_tiles_digest(fresh: NewTiles, stored: StoredTiles, earlier: EarlierTiles) -> str:
+    """Digest of the tiles that the image will have: the new ones and those that stay."""
+    names = fresh.class_names() + [stored.class_names[row] for row in earlier.staying]
+    return provenance.tiles_digest(np.concatenate([fresh.bounds(), stored.bounds[earlier.staying]]), names)
 
 
 def wanted_entries(project: Project, names: Sequence[str]) -> list[Entry]:

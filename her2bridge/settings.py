@@ -37,6 +37,8 @@ class RunSettings:
         relocations: (old, new) beginnings of slide paths or URIs.
         force: score again even what stands.
         dry_run: say what would be done, write nothing.
+        recalculate: compute the score from the tiles that are there, corrections included, without the network.
+        selected: ids of the regions whose tiles are classified anew; the others keep theirs. Empty for all.
         scores: thresholds of scoring.
         whspn: which of the model's second networks is asked: ``mlp``, ``svm`` or ``none``.
 
@@ -63,6 +65,8 @@ class RunSettings:
     relocations: tuple[tuple[str, str], ...] = ()
     force: bool = False
     dry_run: bool = False
+    recalculate: bool = False
+    selected: tuple[str, ...] = ()
     scores: ScoreSettings = field(default_factory=ScoreSettings)
     whspn: str = "mlp"
 
@@ -98,6 +102,9 @@ class RunSettings:
         pairs = (
             ("--whole-slide", self.whole_slide, "--region-class", bool(self.region_classes)),
             ("--device cpu", self.device == "cpu", "--require-gpu", self.require_gpu),
+            ("--recalculate", self.recalculate, "--dry-run", self.dry_run),
+            ("--recalculate", self.recalculate, "selected regions", bool(self.selected)),
+            ("--whole-slide", self.whole_slide, "selected regions", bool(self.selected)),
             ("--runtime openvino", self.runtime == "openvino", "--require-gpu", self.require_gpu),
         )
         for one, is_one, other, is_other in pairs:

@@ -23,7 +23,7 @@ ROOT = "her2bridge"
 LINE = (
     *("errors", "version", "records", "events", "storage"),
     *("resampling", "view", "calibration", "slides", "tiling", "scoring"),
-    *("qupath", "model", "inference", "settings", "provenance", "analysis", "run"),
+    *("qupath", "model", "inference", "settings", "provenance", "scope", "analysis", "run"),
     *("analyze", "restore", "demo", "cluster", "scripts", "cli", "__main__"),
 )
 """From the ground up: a module may import those before it, of a package that it lies in all, and nothing else."""

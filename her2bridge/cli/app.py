@@ -13,11 +13,13 @@ import typer
 import typer.main
 
 from her2bridge.cli.analyze import analyze
+from her2bridge.cli.answer import answer
 from her2bridge.cli.demo import demo
 from her2bridge.cli.doctor import doctor
 from her2bridge.cli.models import models
 from her2bridge.cli.restore import restore
 from her2bridge.cli.run import run
+from her2bridge.cli.scripts import scripts
 from her2bridge.errors import Interrupted, UsageError
 from her2bridge.version import version
 
@@ -30,6 +32,8 @@ app = typer.Typer(
 _WrongUsage: Any = typer.BadParameter.__base__  # of all that the parser refuses; typer names only this one of them
 for _command in (run, analyze, demo, models, restore, doctor):
     app.command()(_command)
+scripts.command()(answer)
+app.add_typer(scripts, name="scripts")
 
 
 def _tell_version(wanted: bool) -> None:

@@ -13,7 +13,7 @@ from rich.text import Text
 from her2bridge.cli import options as opt
 from her2bridge.cli.console import RESEARCH_USE_ONLY, table
 from her2bridge.cli.output import Output
-from her2bridge.cli.run import exit_code_of
+from her2bridge.cli.run import end_with
 from her2bridge.errors import UsageError
 from her2bridge.events import Event, ImageScored, ImageSkipped
 from her2bridge.qupath.classes import path_classes
@@ -53,13 +53,12 @@ def demo(
                 scores.append(event.score)
             output(event)
 
-        code = exit_code_of(run_project(made.project, RunSettings(force=force), hear))
+        finished = run_project(made.project, RunSettings(force=force), hear)
         output.told.sum_up()
         if scores:
             _tell(compare_with_truth(made), scores[-1], output.results)
             _tell_next(made, output.notes)
-        if code:
-            raise typer.Exit(code)
+        end_with(finished)
 
 
 def _make(folder: Path, seed: int | None, size: str | None, notes: Console) -> Demo:

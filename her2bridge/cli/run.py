@@ -13,6 +13,12 @@ from her2bridge.errors import Interrupted
 from her2bridge.events import RunFinished
 from her2bridge.settings import RunSettings
 
+_Force = Annotated[bool, typer.Option("--force", help="Score again what was scored already.")]
+_Recalculate = Annotated[
+    bool, typer.Option("--recalculate", help="Score from the tiles that are there, corrections included; no network.")
+]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+
 
 def run(
     project: Annotated[Path, typer.Argument(metavar="PROJECT", help="A project.qpproj, or the folder it lies in.")],
@@ -34,8 +40,9 @@ def run(
     runtime: opt.Runtime = "auto",
     batch_size: opt.BatchSize = None,
     backend: opt.Backend = "auto",
-    force: Annotated[bool, typer.Option("--force", help="Score again what was scored already.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    force: _Force = False,
+    recalculate: _Recalculate = False,
+    dry_run: _DryRun = False,
     json: opt.AsJson = False,
     log: opt.Log = None,
     debug: opt.Debug = False,
@@ -65,19 +72,19 @@ def run(
             mpp=mpp,
             relocations=opt.relocations_of(relocate),
             force=force,
+            recalculate=recalculate,
             dry_run=dry_run,
             scores=opt.score_settings_of(score_settings),
             whspn=whspn,
         )
         from her2bridge.run import run_project
 
-        code = exit_code_of(run_project(project, settings, output))
-        if code:
-            raise typer.Exit(code)
+        end_with(run_project(project, settings, output))
 
 
-def exit_code_of(finished: RunFinished) -> int:
-    """130 after Ctrl-C, 1 where an image failed, else 0."""
+def end_with(finished: RunFinished) -> None:
+    """End the command with 130 after Ctrl-C, 1 where an image failed."""
     if finished.interrupted:
-        return Interrupted.exit_code
-    return 1 if finished.failed else 0
+        raise typer.Exit(Interrupted.exit_code)
+    if finished.failed:
+        raise typer.Exit(1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from shapely.geometry.base import BaseGeometry
 
@@ -22,11 +23,17 @@ class RegionChoice:
         region_classes: PathClasses that are scored; empty for ``Tumor``, ``Tumour`` and what derives from them.
         exclude_classes: PathClasses that are cut out, besides those whose name ends in ``*``.
         whole_slide: all tissue instead of annotations; only what is cut out is wanted of them.
+        only: of the annotations that these words mean, the ids of those that are scored; empty for all.
     """
 
     region_classes: tuple[str, ...] = ()
     exclude_classes: tuple[str, ...] = ()
     whole_slide: bool = False
+    only: tuple[str, ...] = ()
+
+    def asked(self) -> dict[str, Any]:
+        """What differs from the default, for a stamp or a digest."""
+        return {name: value for name, value in asdict(self).items() if value}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +43,21 @@ class ChosenRegions:
     regions: tuple[Region, ...]
     exclusions: tuple[BaseGeometry, ...]
     warnings: tuple[str, ...] = ()
+
+    def only(self, ids: Collection[str], *, where: str) -> ChosenRegions:
+        """These regions alone.
+
+        Raises:
+            NoRegions: one of them is not there.
+        """
+        lacking = set(ids) - {region.id for region in self.regions}
+        if lacking:
+            raise NoRegions(
+                f"{len(lacking)} of the regions to be scored are no longer there, or of another class.",
+                where=f"{where}, {', '.join(sorted(lacking)[:3])}",
+                next_step="Choose regions of the class that is scored, or score all of them.",
+            )
+        return replace(self, regions=tuple(region for region in self.regions if region.id in ids))
 
 
 def choose_regions(annotations: Sequence[PathObject], choice: RegionChoice, *, where: str) -> ChosenRegions:
@@ -72,7 +94,8 @@ def choose_regions(annotations: Sequence[PathObject], choice: RegionChoice, *, w
             " or name another class with --region-class, or score all tissue with --whole-slide.",
         )
     _refuse_twins(regions, where)
-    return ChosenRegions(tuple(regions), tuple(exclusions), tuple(warnings))
+    chosen = ChosenRegions(tuple(regions), tuple(exclusions), tuple(warnings))
+    return chosen.only(choice.only, where=where) if choice.only else chosen
 
 
 def _refuse_twins(regions: Sequence[Region], where: str) -> None:

@@ -10,26 +10,20 @@ import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from her2bridge.qupath.classes import class_of, path_classes
 from her2bridge.qupath.regions import RegionChoice
 from her2bridge.qupath.seam import NewTiles, PathClassRef, StoredTiles
 from her2bridge.records import (
-    LEFT_OUT,
     TUMOUR_CLASSES,
-    Float32Array,
-    FloatArray,
     IntArray,
     SlideScore,
     Specimen,
     TileClass,
     TileCounts,
-    TileGrid,
     TilePredictions,
 )
 
@@ -91,7 +85,7 @@ class RunStamp:
     def __str__(self) -> str:
         parts = [self.run_id, self.time, f"her2bridge {self.version}", RESEARCH_USE_ONLY]
         parts += [f"settings {self.settings}", f"regions {self.regions}", f"tiles {self.tiles}"]
-        asked = {name: value for name, value in asdict(self.choice).items() if value}
+        asked = self.choice.asked()
         parts += [f"asked {json.dumps(asked, ensure_ascii=False)}"] if asked else []
         return " | ".join(parts + ([f"not written: {', '.join(self.kept)}"] if self.kept else []))
 
@@ -105,8 +99,9 @@ class RunStamp:
         kept, asked = fields.pop("kept"), fields.pop("asked")
         try:
             given: dict[str, Any] = json.loads(asked or "{}")
-            classes, excluded = (tuple(given.get(key, ())) for key in ("region_classes", "exclude_classes"))
-            choice = RegionChoice(classes, excluded, bool(given.get("whole_slide")))
+            names = ("region_classes", "exclude_classes", "only")
+            classes, excluded, only = (tuple(given.get(name, ())) for name in names)
+            choice = RegionChoice(classes, excluded, bool(given.get("whole_slide")), only)
         except (ValueError, TypeError):
             return None
         return cls(**fields, kept=tuple(kept.split(", ")) if kept else (), choice=choice)
@@ -197,84 +192,6 @@ def coloured(classes: Sequence[PathClassRef], project: Sequence[PathClassRef]) -
     return [replace(one, rgb=colours.get(one.names, one.rgb)) for one in classes]
 
 
-@dataclass(frozen=True, eq=False)
-class Corrections:
-    """What persons made of the tiles of earlier runs.
-
-    Attributes:
-        kept: rows of the stored tiles that stay, int64 [m]: those whose class a person changed.
-        cells: for each of them the index of its tile in the grid, int64 [m]; −1 where the grid has none there.
-        classes: for each of them what the person says, int64 [m]; ``LEFT_OUT`` for a class that is none of the six.
-        replaced: rows of all other stored tiles, int64; a new run removes them.
-    """
-
-    kept: IntArray
-    cells: IntArray
-    classes: IntArray
-    replaced: IntArray
-
-    @property
-    def counted(self) -> int:
-        """How many stand in for a tile of the grid."""
-        return int((self.cells >= 0).sum())
-
-    def applied_to(self, classes: IntArray) -> IntArray:
-        """The grid's classes, int64 [n], with the person's word in place of the network's."""
-        corrected = classes.copy()
-        inside = self.cells >= 0
-        corrected[self.cells[inside]] = self.classes[inside]
-        return corrected
-
-    def open_cells(self, count: int) -> IntArray:
-        """Those of the grid's ``count`` tiles that no kept tile stands for."""
-        is_open = np.ones(count, dtype=bool)
-        is_open[self.cells[self.cells >= 0]] = False
-        return np.flatnonzero(is_open).astype(np.int64)
-
-
-def find_corrections(stored: StoredTiles, grid: TileGrid) -> Corrections:
-    """Tell the tiles that a person reclassified from those that are as we wrote them, and where they lie."""
-    differs = corrected_rows(stored)
-    kept = np.flatnonzero(differs).astype(np.int64)
-    return Corrections(
-        kept=kept,
-        cells=_cells(stored.bounds[kept], grid),
-        classes=np.array([class_of(stored.class_names[row]) for row in kept.tolist()], dtype=np.int64),
-        replaced=np.flatnonzero(~differs).astype(np.int64),
-    )
-
-
-def corrected_rows(stored: StoredTiles) -> npt.NDArray[np.bool_]:
-    """Which of the m stored tiles a person reclassified, bool [m].
-
-    A tile's own probabilities say which class we wrote. A tile without them cannot be told, and counts as ours.
-    """
-    count = len(stored)
-    said = np.fromiter((class_of(name) for name in stored.class_names), dtype=np.int64, count=count)
-    missing = np.full(count, np.nan, dtype=np.float32)
-    written = np.stack([stored.measurements.get(name, missing) for name in PROBABILITY_NAMES], axis=1)
-    known = np.asarray(np.isfinite(written).all(axis=1))
-    return np.asarray(known & (said != np.where(known[:, None], written, 0).argmax(axis=1)))
-
-
-def _cells(bounds: FloatArray, grid: TileGrid) -> IntArray:
-    """Index of the grid's tile that each rectangle is, int64 [m]; −1 where it is none (1 % of a side is allowed)."""
-    cells = np.full(len(bounds), -1, dtype=np.int64)
-    if not len(bounds) or not len(grid):
-        return cells
-    columns, rows = np.rint(bounds[:, 0] / grid.side), np.rint(bounds[:, 1] / grid.side)
-    ideal = np.stack([columns, rows, columns + 1, rows + 1], axis=1) * grid.side
-    fits = (np.abs(bounds - ideal) <= 0.01 * grid.side).all(axis=1)
-    width = int(max(grid.columns.max(), columns.max())) + 1
-    keys = grid.rows * width + grid.columns
-    wanted = (rows * width + columns).astype(np.int64)
-    order = np.argsort(keys, kind="stable")
-    places = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
-    found = fits & (columns >= 0) & (rows >= 0) & (keys[order][places] == wanted)
-    cells[found] = order[places[found]]
-    return cells
-
-
 def no_tiles() -> StoredTiles:
     """The stored tiles of an image that was never scored."""
     return StoredTiles((), np.empty((0, 4)), (), {}, ())
@@ -305,48 +222,4 @@ def new_tiles(
         measurements=np.ascontiguousarray(predictions.probabilities[rows]),
         mark=mark,
         ids=[str(uuid.uuid4()) for _ in range(len(rows))],
-    )
-
-
-def kept_tiles(stored: StoredTiles, corrections: Corrections, grid: TileGrid, *, below_regions: bool) -> list[NewTiles]:
-    """The corrected tiles, as they could be stored anew: in groups of one side and one mark."""
-    groups: dict[tuple[float, str], list[int]] = {}
-    for place, row in enumerate(corrections.kept):
-        side = round(float(stored.bounds[row, 2] - stored.bounds[row, 0]), 6)
-        groups.setdefault((side, stored.run_ids[row]), []).append(place)
-    return [
-        _kept_group(stored, corrections, grid, np.array(places), side, mark, below_regions=below_regions)
-        for (side, mark), places in groups.items()
-    ]
-
-
-def _kept_group(
-    stored: StoredTiles,
-    corrections: Corrections,
-    grid: TileGrid,
-    places: IntArray,
-    side: float,
-    mark: str,
-    *,
-    below_regions: bool,
-) -> NewTiles:
-    rows, cells = corrections.kept[places], corrections.cells[places]
-    names = [stored.class_names[row] for row in rows]
-    distinct = sorted({name for name in names if name is not None})
-    known = {str(one): one for one in path_classes()}
-    refs = [known.get(name, PathClassRef(tuple(name.split(": ")))) for name in distinct]
-    at_root = len(grid.regions)
-    owners = np.where(cells >= 0, grid.owner[np.maximum(cells, 0)] if len(grid) else at_root, at_root)
-    measured: list[Float32Array] = [stored.measurements[name][rows] for name in PROBABILITY_NAMES]
-    return NewTiles(
-        origins=stored.bounds[rows, :2],
-        side=side,
-        parents=owners if below_regions else np.full(len(rows), at_root),
-        parent_ids=[*(region.id for region in grid.regions), None],
-        classes=np.array([LEFT_OUT if name is None else distinct.index(name) for name in names], dtype=np.int64),
-        path_classes=refs,
-        measurement_names=PROBABILITY_NAMES,
-        measurements=np.stack(measured, axis=1),
-        mark=mark,
-        ids=[stored.ids[row] for row in rows],
     )

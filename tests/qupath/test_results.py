@@ -13,15 +13,13 @@ from shapely.geometry import box
 from her2bridge.qupath import results
 from her2bridge.qupath.classes import path_classes
 from her2bridge.qupath.regions import RegionChoice
-from her2bridge.qupath.results import METADATA_KEYS, PROBABILITY_NAMES, RunStamp
+from her2bridge.qupath.results import METADATA_KEYS, RunStamp
 from her2bridge.qupath.seam import NewTiles, PathClassRef, StoredTiles
 from her2bridge.records import (
-    LEFT_OUT,
     Region,
     SlideScore,
     Specimen,
     Status,
-    TileClass,
     TileCounts,
     TileGrid,
     TilePredictions,
@@ -194,74 +192,3 @@ class TestTiles:
         )
         assert mine == PathClassRef(("Negative",), (1, 2, 3))
         assert others == path_classes()[1:]
-
-
-class TestCorrections:
-    def test_none_as_written(self) -> None:
-        for prefix in (None, "HER2"):
-            predictions = predictions_of(grid_of(5, 4))
-            found = results.find_corrections(as_stored(tiles_of(predictions, prefix)), predictions.grid)
-            assert not len(found.kept)
-            assert len(found.replaced) == 20
-            np.testing.assert_array_equal(found.applied_to(predictions.classes), predictions.classes)
-
-    @pytest.mark.parametrize(
-        ("name", "counted_as"),
-        [("3+", TileClass.THREE), ("Noise*", TileClass.NOISE), ("Stroma", LEFT_OUT), (None, LEFT_OUT)],
-    )
-    def test_a_changed_class_is_kept_and_counted(self, name: str | None, counted_as: int) -> None:
-        grid = grid_of(5, 4)
-        sure_of_1 = np.tile(np.array([0.1, 0.9, 0, 0, 0, 0], dtype=np.float32), (20, 1))
-        predictions = TilePredictions(grid, sure_of_1)
-        names: list[str | None] = ["1+"] * 20
-        names[7] = name
-        stored = as_stored(tiles_of(predictions), names)
-        found = results.find_corrections(stored, grid)
-        assert found.kept.tolist() == [7]
-        assert found.cells.tolist() == [7]
-        assert found.counted == 1
-        assert found.applied_to(predictions.classes)[7] == counted_as
-        assert 7 not in found.replaced
-        assert found.open_cells(20).tolist() == [n for n in range(20) if n != 7]
-
-    def test_outside_todays_grid_it_is_kept_and_not_counted(self) -> None:
-        wide = predictions_of(grid_of(5, 4))
-        names = tiles_of(wide).class_names()
-        names[4] = "Stroma"  # column 4 of row 0
-        names[0] = "Stroma"
-        narrow = grid_of(3, 4)
-        found = results.find_corrections(as_stored(tiles_of(wide), names), narrow)
-        assert found.kept.tolist() == [0, 4]
-        assert found.cells.tolist() == [0, -1]
-        other_scale = results.find_corrections(as_stored(tiles_of(wide), names), grid_of(5, 4, mpp=0.3))
-        assert other_scale.cells.tolist() == [-1, -1]
-        assert other_scale.counted == 0
-
-    def test_tiles_without_probabilities_count_as_ours(self) -> None:
-        predictions = predictions_of(grid_of(2, 2))
-        tiles = tiles_of(predictions)
-        bare = StoredTiles(tiles.ids, tiles.bounds(), ["Stroma"] * 4, {}, ["run1"] * 4)
-        assert results.find_corrections(bare, predictions.grid).replaced.tolist() == [0, 1, 2, 3]
-
-    def test_into_an_empty_grid(self) -> None:
-        predictions = predictions_of(grid_of(2, 2))
-        empty = grid_of(2, 2)
-        empty = TileGrid(empty.spec, empty.side, *(np.empty(0, np.int64),) * 3, empty.regions, (np.empty(0, np.int64),))
-        found = results.find_corrections(as_stored(tiles_of(predictions), [None] * 4), empty)
-        assert found.cells.tolist() == [-1] * 4
-        assert results.kept_tiles(as_stored(tiles_of(predictions), [None] * 4), found, empty, below_regions=True)
-
-    def test_kept_tiles_can_be_stored_again(self) -> None:
-        predictions = predictions_of(grid_of(5, 4))
-        names = tiles_of(predictions).class_names()
-        names[3], names[6] = None, "HER2: Odd"
-        stored = as_stored(tiles_of(predictions), names)
-        found = results.find_corrections(stored, predictions.grid)
-        (again,) = results.kept_tiles(stored, found, predictions.grid, below_regions=True)
-        np.testing.assert_allclose(again.bounds(), stored.bounds[[3, 6]])
-        assert again.class_names() == [None, "HER2: Odd"]
-        assert again.ids == [stored.ids[3], stored.ids[6]]
-        assert again.mark == "run1"
-        assert [again.parent_ids[p] for p in again.parents] == ["r1", "r1"]
-        np.testing.assert_array_equal(again.measurements, predictions.probabilities[[3, 6]])
-        assert again.measurement_names == PROBABILITY_NAMES
