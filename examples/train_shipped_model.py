@@ -18,7 +18,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -69,6 +69,10 @@ class Phase:
 PHASES = (Phase(176, 144, 0.6, 6, 2.5), Phase(288, 224, 1.0, 4, 1.0))
 
 
+WEIGHTS = tuple(1.5 if tile_class == TileClass.NORMAL else 1.0 for tile_class in TileClass)
+"""How many tiles of each class are learned from, to ``--per-class``: non-tumour tissue is the most varied."""
+
+
 @dataclass(frozen=True, eq=False)
 class Tiles:
     """Pixels uint8 [n, side, side, 3] and classes int64 [n]."""
@@ -86,19 +90,20 @@ def render_chunk(seed: tuple[int, int, int, int], count: int, side: int, per_fie
         )
 
 
-def render(pool: ProcessPoolExecutor, seed: int, part: int, per_class: int, side: int, per_field: int) -> Tiles:
-    """``per_class`` tiles of each class."""
-    classes = np.repeat(np.arange(len(TileClass), dtype=np.int64), per_class)
+def render(pool: ProcessPoolExecutor, seed: int, part: int, counts: Sequence[int], side: int, per_field: int) -> Tiles:
+    """``counts`` tiles of the six classes."""
+    classes = np.repeat(np.arange(len(TileClass), dtype=np.int64), counts)
     pixels = np.empty((len(classes), side, side, 3), dtype=np.uint8)
-    jobs = {}
-    for tile_class in TileClass:
-        for start in range(0, per_class, CHUNK):
-            count = min(CHUNK, per_class - start)
+    jobs = []
+    for tile_class, count in zip(TileClass, counts, strict=True):
+        for start in range(0, count, CHUNK):
             key = (seed, part, int(tile_class), start // CHUNK)
-            jobs[int(tile_class) * per_class + start] = pool.submit(render_chunk, key, count, side, per_field)
-    for offset, job in jobs.items():
+            jobs.append(pool.submit(render_chunk, key, min(CHUNK, count - start), side, per_field))
+    offset = 0
+    for job in jobs:
         chunk = job.result()
         pixels[offset : offset + len(chunk)] = chunk
+        offset += len(chunk)
     return Tiles(pixels, classes)
 
 
@@ -345,7 +350,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=default, help="folder of the bundle; its name is the bundle's")
     parser.add_argument("--minutes", type=float, default=40.0, help="for rendering and training together")
     parser.add_argument("--seed", type=int, default=2022)
-    parser.add_argument("--per-class", type=int, default=1500, help="large training tiles of each class")
+    parser.add_argument("--per-class", type=int, default=1500, help="large training tiles of a class of weight 1")
     parser.add_argument("--tiles", type=int, help="the same for all six classes together; for quick tries")
     parser.add_argument("--evaluate-per-class", type=int, default=150)
     parser.add_argument("--noise-tiles", type=Path, metavar="DIR", help="PNGs of glass and pen, added as noise")
@@ -371,13 +376,13 @@ def main() -> None:
     sets = []
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
         for part, phase in enumerate(PHASES):
-            count = round(phase.share * arguments.per_class)
-            tiles = render(pool, arguments.seed, part, count, phase.tile, phase.per_field)
+            counts = [round(weight * phase.share * arguments.per_class) for weight in WEIGHTS]
+            tiles = render(pool, arguments.seed, part, counts, phase.tile, phase.per_field)
             if arguments.noise_tiles is not None:
                 tiles = with_real_noise(tiles, arguments.noise_tiles, np.random.default_rng([arguments.seed, part]))
             sets.append(tiles)
             print(f"{len(tiles.classes)} tiles of {phase.tile} px after {time.monotonic() - began:.0f} s", flush=True)
-        unseen = render(pool, arguments.seed, EVALUATION, arguments.evaluate_per_class, SIZE_PX, 2)
+        unseen = render(pool, arguments.seed, EVALUATION, [arguments.evaluate_per_class] * len(TileClass), SIZE_PX, 2)
         print(f"{len(unseen.classes)} tiles to measure on after {time.monotonic() - began:.0f} s", flush=True)
     network = build(NetworkSpec(attention=attention))
     if arguments.start_from is not None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from her2bridge.records import BoolArray
 from her2bridge.synth import tissue, tumour
 from her2bridge.synth.noise import enlarge, fractal_noise, smooth_noise, step
 from her2bridge.synth.nuclei import NucleusKind, press
 from her2bridge.synth.stains import F32, Layers, Stains, transmit
-from her2bridge.synth.tissue import BoolArray, Ground
+from her2bridge.synth.tissue import Ground
 from her2bridge.synth.tumour import Staining
 
 

@@ -14,12 +14,12 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from her2bridge.records import ByteArray, TileClass
+from her2bridge.records import BoolArray, ByteArray, TileClass
 from her2bridge.synth import tissue, tumour
 from her2bridge.synth.artefacts import paint_noise
 from her2bridge.synth.noise import enlarge, fractal_noise, smooth_noise, step
 from her2bridge.synth.stains import F32, Layers, Stains, sample_stains, to_bytes, transmit
-from her2bridge.synth.tissue import BoolArray, Ground
+from her2bridge.synth.tissue import Ground
 from her2bridge.synth.tumour import Growth, Staining
 
 
@@ -186,12 +186,12 @@ def _roughen(rng: np.random.Generator, layers: Layers, mpp: float) -> None:
 
 
 _NORMAL: tuple[tuple[float, Callable[[np.random.Generator, Layers, Ground], None]], ...] = (
-    (0.32, tissue.paint_stroma),
-    (0.30, tissue.paint_muscle),
-    (0.10, tissue.paint_lymphoid),
-    (0.17, tissue.paint_normal_glands),
-    (0.05, tissue.paint_fat),
-    (0.06, tissue.paint_nerve),
+    (0.28, tissue.paint_stroma),
+    (0.38, tissue.paint_muscle),
+    (0.09, tissue.paint_lymphoid),
+    (0.16, tissue.paint_normal_glands),
+    (0.04, tissue.paint_fat),
+    (0.05, tissue.paint_nerve),
 )
 """Kinds of non-tumour tissue and how often each is drawn."""
 

@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from her2bridge.records import BoolArray
 from her2bridge.synth import cells
 from her2bridge.synth.cells import Epithelium
 from her2bridge.synth.noise import enlarge, fibres, fractal_noise, smooth_noise, step
 from her2bridge.synth.nuclei import NucleusKind, press
 from her2bridge.synth.stains import F32, Layers
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,8 @@ def paint_stroma(rng: np.random.Generator, layers: Layers, ground: Ground) -> No
         paint_loose(rng, layers, ground)
     if rng.random() < 0.6:
         scatter(rng, layers, NucleusKind.LYMPHOCYTE, 10 ** rng.uniform(1.5, 3.3), None, ground, 0.0)
+    if rng.random() < 0.3:
+        scatter(rng, layers, NucleusKind.PLUMP, 10 ** rng.uniform(1.5, 2.8), None, ground, 0.0)
     if rng.random() < 0.35:
         paint_vessels(rng, layers, ground)
 
@@ -154,33 +155,65 @@ def paint_vessels(rng: np.random.Generator, layers: Layers, ground: Ground) -> N
 
 def paint_muscle(rng: np.random.Generator, layers: Layers, ground: Ground) -> None:
     """Smooth muscle, cut along or across its fibres, in bundles; often wide, nearly empty septa between."""
-    small, grid = coarse(layers.shape), 2.0 * ground.mpp
     angle = rng.uniform(0, np.pi)
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         _muscle_across(rng, layers, ground)
     else:
         _muscle_along(rng, layers, ground, angle)
+    if rng.random() < 0.65:
+        _part_bundles(rng, layers, ground, angle)
+
+
+def _part_bundles(rng: np.random.Generator, layers: Layers, ground: Ground, angle: float) -> None:
+    """Septa between muscle bundles: loose tissue or nothing, a thread along their edge, plump cells in them."""
+    shape, grid = layers.shape, 2.0 * ground.mpp
+    small = coarse(shape)
     if rng.random() < 0.6:
         wide = fibres(rng, small, rng.uniform(3.0, 9.0) / grid, angle, rng.uniform(0.0, 0.15))
-        septa = step(wide - np.float32(rng.uniform(0.6, 2.0)), rng.uniform(0.05, 0.2))
-        between = Layers.empty(layers.shape)
+    else:
+        wide = fractal_noise(rng, small, rng.uniform(25.0, 80.0) / grid, 3)
+    away = wide - np.float32(rng.uniform(0.3, 2.0))
+    between = Layers.empty(shape)
+    if rng.random() < 0.7:
         paint_loose(rng, between, ground)
-        layers.blend(between, enlarge(septa, layers.shape))
+    if rng.random() < 0.5:
+        scatter(rng, between, NucleusKind.PLUMP, rng.uniform(100, 900), None, ground, 0.0)
+    layers.blend(between, enlarge(step(away, rng.uniform(0.02, 0.15)), shape))
+    edge = np.exp(-np.square((away - np.float32(0.1)) / np.float32(rng.uniform(0.04, 0.12))))
+    edge = edge * np.clip(0.3 + smooth_noise(rng, small, 8.0 / grid), 0.0, 1.3)
+    _add_fibres(rng, layers, enlarge(edge.astype(np.float32), shape) * np.float32(rng.uniform(0.0, 1.5)), ground)
 
 
 def _muscle_along(rng: np.random.Generator, layers: Layers, ground: Ground, angle: float) -> None:
+    """Fibres along ``angle``: thin dark fibrils and light slits over an even ground, few pale plump nuclei."""
     shape, grid = layers.shape, 2.0 * ground.mpp
     small = coarse(shape)
-    wave = rng.uniform(0.0, 0.25)
+    wave = rng.uniform(0.0, 0.35)
     fine = fibres(rng, small, rng.uniform(0.25, 0.6) / grid, angle, wave)
-    fine = fine + rng.uniform(0.3, 1.0) * smooth_noise(rng, small, 1.1 / grid)
+    fine = fine + rng.uniform(0.0, 0.7) * smooth_noise(rng, small, 1.1 / grid)
     bundles = fibres(rng, small, rng.uniform(1.2, 3.0) / grid, angle, wave)
-    body = 1.0 + rng.uniform(0.10, 0.35) * fine + rng.uniform(0.05, 0.25) * bundles
+    patches = smooth_noise(rng, small, rng.uniform(10.0, 40.0) / grid)
+    body = 1.0 + rng.uniform(0.05, 0.35) * fine + rng.uniform(0.0, 0.25) * bundles + rng.uniform(0.0, 0.2) * patches
     cleft = step(np.float32(rng.uniform(-3.0, -1.6)) - bundles, 0.25)
-    matter = enlarge(np.clip(body * (1.0 - 0.8 * cleft), 0.03, None).astype(np.float32), shape)
+    if rng.random() < 0.6:
+        slits = fibres(rng, small, rng.uniform(0.5, 1.2) / grid, angle + rng.normal(0.0, 0.05), wave)
+        cleft = np.maximum(cleft, step(slits - np.float32(rng.uniform(1.3, 2.4)), 0.15))
+    body = body * (1.0 - rng.uniform(0.5, 0.95) * cleft)
+    matter = enlarge(np.clip(body, 0.03, None).astype(np.float32), shape)
+    if rng.random() < 0.6:
+        matter = matter + _fibrils(rng, shape, ground.mpp, angle, wave)
     _add_muscle(rng, layers, matter, ground)
     sides = np.full(small, angle)
-    scatter(rng, layers, NucleusKind.MUSCLE, rng.uniform(250, 1500), sides, ground, 0.12, rng.uniform(0.5, 1.05))
+    kind = NucleusKind.MUSCLE if rng.random() < 0.5 else NucleusKind.MUSCLE_PLUMP
+    scatter(rng, layers, kind, rng.uniform(250, 1500), sides, ground, 0.12, rng.uniform(0.35, 1.1))
+
+
+def _fibrils(rng: np.random.Generator, shape: tuple[int, int], mpp: float, angle: float, wave: float) -> F32:
+    """Hair-thin dark lines along the fibres, broken, at full resolution."""
+    threads = fibres(rng, shape, rng.uniform(0.5, 1.1) / mpp, angle, wave)
+    lines = np.exp(-np.square(threads / np.float32(rng.uniform(0.1, 0.3))))
+    here = enlarge(np.clip(smooth_noise(rng, coarse(shape), 7.0 / (2.0 * mpp)), 0.0, 1.5), shape)
+    return np.asarray(lines * here * np.float32(rng.uniform(0.1, 0.7)), dtype=np.float32)
 
 
 def paint_nerve(rng: np.random.Generator, layers: Layers, ground: Ground) -> None:

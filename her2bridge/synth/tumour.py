@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from her2bridge.records import BoolArray
 from her2bridge.synth import cells
 from her2bridge.synth.cells import Epithelium, Places
 from her2bridge.synth.noise import enlarge, smooth_noise, step
 from her2bridge.synth.nuclei import NucleusKind, press
 from her2bridge.synth.stains import F32, Layers
-from her2bridge.synth.tissue import BoolArray, Ground, coarse, fill, paint_red_cells, paint_stroma
+from her2bridge.synth.tissue import Ground, coarse, fill, paint_red_cells, paint_stroma
 
 
 @dataclass(frozen=True)
