@@ -46,6 +46,9 @@ __all__ = ["RunSettings", "run_project"]
 
 _LOG = logging.getLogger(__name__)
 
+UNKNOWN_MODEL = "unknown (tiles brought in)"
+"""Of tiles that came by import: they do not say which model made them."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Run:
@@ -157,8 +160,12 @@ def run_image(run: _Run, entry: Entry, index: int) -> str:
     specimen = settings.specimen or results.stated_specimen(entry.metadata) or Specimen.NOT_STATED
     mpp = calibration_of(entry.server_json)
     decides = what_decides(run.network, replace(settings, specimen=specimen), scope.choice, mpp)
+    model = run.network.title
+    if settings.recalculate and entry.metadata.get(results.MODEL, UNKNOWN_MODEL) == UNKNOWN_MODEL:
+        decides["model"] = model = UNKNOWN_MODEL
     now = _Now(
         scope.choice,
+        model,
         provenance.settings_digest(decides),
         provenance.regions_digest(chosen.regions, chosen.exclusions),
     )
@@ -188,9 +195,10 @@ def run_image(run: _Run, entry: Entry, index: int) -> str:
 
 @dataclass(frozen=True)
 class _Now:
-    """What the score's stamp will say: which regions were asked for, and the digests of settings and regions."""
+    """What the metadata will say: which regions were asked for, the model, and the digests of settings and regions."""
 
     choice: RegionChoice
+    model: str
     settings: str
     regions: str
 
@@ -216,8 +224,9 @@ def _refuse_another_model(run: _Run, entry: Entry, stored: StoredTiles) -> None:
     Raises:
         NoEarlierScore: the tiles that are there are not of this run's model.
     """
-    model = entry.metadata.get(results.MODEL)
-    if len(stored) and model not in (None, run.network.title):
+    model = entry.metadata.get(results.MODEL, UNKNOWN_MODEL)
+    fitting = (run.network.title, UNKNOWN_MODEL) if run.settings.recalculate else (run.network.title,)
+    if len(stored) and model not in fitting:
         raise NoEarlierScore(
             f"The image's tiles were classified by another model, {model}; this is {run.network.title}.",
             where=entry.name,
@@ -264,7 +273,7 @@ def _write(run: _Run, entry: Entry, stored: StoredTiles, analysis: Analysis, now
         run.emit(ev.Warned(entry.name, f"not written by her2bridge, and so left as they are: {', '.join(foreign)}"))
     tiles = marked_tiles_digest(fresh, stored, earlier)
     stamp = RunStamp(run.id, provenance.now(), run.version, now.settings, now.regions, tiles, foreign, now.choice)
-    metadata = results.score_metadata(score, run.network.title, stamp)
+    metadata = results.score_metadata(score, now.model, stamp)
     measured = zip(grid.regions, score.region_counts, strict=True) if below else ()
     measurements = {r.id: results.region_measurements(counts, assessable=score.assessable) for r, counts in measured}
     counts = ev.counts_by_label(score.counts)

@@ -52,13 +52,13 @@ def scope_of(
         NoEarlierScore: nothing to recalculate.
     """
     if settings.recalculate:
-        if stamp is None or not len(stored):
+        if not len(stored):
             raise NoEarlierScore(
-                "There is no score to recalculate: the image holds no tiles of ours.",
+                "There is nothing to recalculate: the image holds no tiles of ours.",
                 where=where,
                 next_step="Score the image first.",
             )
-        asked = replace(stamp.choice, only=())
+        asked = replace(stamp.choice, only=()) if stamp else settings.choice
     elif settings.selected:
         asked = settings.choice
     else:

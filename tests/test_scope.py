@@ -14,6 +14,7 @@ from her2bridge.demo import Demo
 from her2bridge.qupath import results
 from her2bridge.qupath.earlier_tiles import centres_inside
 from her2bridge.qupath.seam import ImageUpdate
+from her2bridge.run import UNKNOWN_MODEL
 from her2bridge.settings import RunSettings
 
 AGAIN = replace(CPU, recalculate=True)
@@ -128,6 +129,17 @@ class TestRecalculate:
         again = only(run(demo.project, replace(AGAIN, force=True)), ev.ImageScored)
         assert again.counts == before.counts
         assert any("whole slide" in reason for reason in again.review)
+
+    def test_tiles_that_were_brought_in_are_of_no_known_model(self, demo: Demo) -> None:
+        before = only(run(demo.project), ev.ImageScored)
+        edit(demo, ImageUpdate([], [], {}, frozenset(), dict.fromkeys(results.METADATA_KEYS)))
+        again = only(run(demo.project, AGAIN), ev.ImageScored)
+        assert again.counts == before.counts
+        assert entry_of(demo).metadata[results.MODEL] == UNKNOWN_MODEL
+        assert only(run(demo.project, AGAIN), ev.ImageSkipped)
+        some = replace(CPU, selected=(region_ids(demo)[0],))
+        assert only(run(demo.project, some), ev.ImageFailed).error == "NoEarlierScore"
+        assert only(run(demo.project), ev.ImageScored)
 
     @pytest.mark.parametrize("settings", [AGAIN, replace(AGAIN, force=True)])
     def test_an_image_without_a_score_fails(self, demo: Demo, settings: RunSettings) -> None:
