@@ -43,3 +43,14 @@ def test_draw_tiles(demo: Demo, tmp_path: Path) -> None:
     assert (outside > 200).all()
     assert inside[1] > inside[0] + 60
     assert inside[1] > inside[2] + 60
+
+
+def test_contact_sheet(tmp_path: Path) -> None:
+    """Six rows, one a class; none of them empty, and not two alike."""
+    out = tmp_path / "sheet.png"
+    command = [sys.executable, str(EXAMPLES / "contact_sheet.py"), str(out), "--tiles", "2"]
+    subprocess.run(command, check=True)
+    picture = np.asarray(Image.open(out))[:, -512:]
+    assert picture.shape == (6 * 256, 512, 3)
+    rows = picture.reshape(6, 256, 512, 3).astype(int)
+    assert all(np.abs(rows[one] - rows[other]).mean() > 1 for one in range(6) for other in range(one))
