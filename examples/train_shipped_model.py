@@ -20,7 +20,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
@@ -66,11 +67,7 @@ class Phase:
     share: float
 
 
-PHASES = (Phase(176, 144, 0.6, 6, 2.5), Phase(288, 224, 1.0, 4, 1.0))
-
-
-WEIGHTS = tuple(1.5 if tile_class == TileClass.NORMAL else 1.0 for tile_class in TileClass)
-"""How many tiles of each class are learned from, to ``--per-class``: non-tumour tissue is the most varied."""
+SMALL, LARGE = Phase(176, 144, 0.6, 6, 2.5), Phase(288, 224, 1.0, 4, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,12 +193,20 @@ def batches(count: int, batch: int, generator: torch.Generator) -> Iterator[np.n
             yield order[start : start + batch]
 
 
-def keep(network: nn.Module, path: Path) -> None:
-    """Write the weights (safetensors), whole or not at all, so that a run that is cut off leaves something."""
+def keep(network: nn.Module, path: Path, runs: list[dict[str, Any]]) -> None:
+    """Write weights and how they came about (safetensors), whole or not at all: a run cut off leaves something."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, part)
+    tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
+    save_file(tensors, part, metadata={"runs": json.dumps(runs)})
     os.replace(part, path)
+
+
+def runs_of(path: Path) -> list[dict[str, Any]]:
+    """How the weights of a checkpoint came about, run by run."""
+    with safe_open(path, "pt") as file:
+        found: list[dict[str, Any]] = json.loads((file.metadata() or {}).get("runs", "[]"))
+    return found
 
 
 class Trainer:
@@ -211,8 +216,9 @@ class Trainer:
     writes outside its memory.
     """
 
-    def __init__(self, network: RepVGG, arguments: argparse.Namespace) -> None:
-        self._network, self._arguments = network, arguments
+    def __init__(self, network: RepVGG, arguments: argparse.Namespace, phases: Sequence[Phase]) -> None:
+        self._network, self._arguments, self._phases = network, arguments, phases
+        self._runs = [] if arguments.start_from is None else runs_of(arguments.start_from)
         self._mean = copy.deepcopy(network)
         self._generator = torch.Generator().manual_seed(arguments.seed)
         self._augment = Augment(self._generator)
@@ -222,19 +228,35 @@ class Trainer:
         self._optimiser = torch.optim.SGD(groups, lr=arguments.lr, momentum=0.9, nesterov=True)
         self._loss = nn.CrossEntropyLoss(label_smoothing=0.05)
         self._has_bf16 = TorchHardware().cpu_has_bf16()
+        self._began = time.monotonic()
+        self._tiles: list[int] = []
         self.steps: list[int] = []
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """What the card says of the training: the runs before, and this one as far as it is."""
+        done = zip(self._phases, self._tiles, self.steps, strict=True)
+        arguments = self._arguments
+        this = {
+            "seed": arguments.seed,
+            "rate": arguments.lr,
+            "normal_weight": arguments.normal_weight,
+            "phases": [{"tile_px": p.tile, "crop_px": p.crop, "tiles": n, "steps": s} for p, n, s in done],
+            "minutes": round((time.monotonic() - self._began) / 60, 1),
+        }
+        return [*self._runs, this]
 
     def run(self, sets: list[Tiles], deadline: float) -> RepVGG:
         """Train until ``deadline`` (``time.monotonic``); the exponential mean of the network, in eval mode."""
         began = kept = time.monotonic()
         self._network.train()
-        for phase, tiles in zip(PHASES, sets, strict=True):
+        self._tiles, self.steps = [len(tiles.classes) for tiles in sets], [0] * len(sets)
+        for number, (phase, tiles) in enumerate(zip(self._phases, sets, strict=True)):
             order = batches(len(tiles.classes), self._arguments.batch, self._generator)
             running = right = seen = 0.0
-            self.steps.append(0)
             while (done := (time.monotonic() - began) / max(deadline - began, 1e-9)) < phase.until:
                 loss, accuracy = self._step(tiles, next(order), phase.crop, done)
-                self.steps[-1] += 1
+                self.steps[number] += 1
                 running, right, seen = running + loss, right + accuracy, seen + 1
                 if seen >= 25:
                     minutes = (time.monotonic() - began) / 60
@@ -242,9 +264,9 @@ class Trainer:
                     print(f"{said}loss {running / seen:.3f}  accuracy {right / seen:.3f}", flush=True)
                     running = right = seen = 0.0
                 if time.monotonic() - kept > 60 * self._arguments.checkpoint_minutes:
-                    keep(self._mean, self._arguments.checkpoint)
+                    keep(self._mean, self._arguments.checkpoint, self.runs)
                     kept = time.monotonic()
-        keep(self._mean, self._arguments.checkpoint)
+        keep(self._mean, self._arguments.checkpoint, self.runs)
         return self._mean.eval()
 
     def _step(self, tiles: Tiles, index: np.ndarray[Any, Any], crop: int, done: float) -> tuple[float, float]:
@@ -299,9 +321,7 @@ def metrics_of(table: IntArray, part: str) -> dict[str, Any]:
     }
 
 
-def card_of(
-    arguments: argparse.Namespace, metrics: dict[str, Any], minutes: float, counts: list[int], steps: list[int]
-) -> dict[str, Any]:
+def card_of(arguments: argparse.Namespace, metrics: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:
     """All that the bundle says of itself."""
     data = "synthetic tiles of her2bridge.synth only; no picture of real tissue, no pathologist's label"
     if arguments.noise_tiles is not None:
@@ -320,16 +340,11 @@ def card_of(
             "label_rule": "A tile's class is the highest pattern on at least 10 % of its tumour area; a tile with less "
             "than 25 % tumour area is normal. Tiles near a border (tumour 17 to 33 %, highest pattern below 12 % of "
             "the tumour) are left out.",
-            "seed": arguments.seed,
-            "phases": [
-                {"tile_px": p.tile, "crop_px": p.crop, "tiles": count, "steps": taken}
-                for p, count, taken in zip(PHASES, counts, steps, strict=True)
-            ],
-            "optimiser": f"SGD, Nesterov 0.9, rate {arguments.lr}, cosine over time, batch {arguments.batch}, decay "
+            "runs": runs,
+            "optimiser": f"SGD, Nesterov 0.9, cosine over time, batch {arguments.batch}, decay "
             "5e-4, exponential mean 0.99",
             "augmentation": "crops, scale 0.8 to 1.25, quarter turns, flips, stain gains in optical density, blur and "
             "sharpening, JPEG",
-            "minutes": round(minutes, 1),
             "script": "examples/train_shipped_model.py",
         },
         "metrics": metrics,
@@ -338,8 +353,9 @@ def card_of(
             "Normal glands, muscle and stroma of real slides may be taken for unstained tumour, or it for them.",
             "Made for membranous HER2 staining, DAB and haematoxylin, gastric adenocarcinoma, 0.25 µm per pixel.",
             "The borders between 0 and 1+ and between 2+ and 3+ are set by the generator, not by a pathologist.",
-            "While it was made, five real cores were looked at to make the drawings more like tissue; no pixel of them "
-            "was trained on, but figures on them are not those of unseen slides.",
+            "While it was made, five real cores were looked at to make the drawings more like tissue, stain strengths "
+            "included, and versions that took muscle for tumour were trained on; no pixel of the cores was trained on, "
+            "but figures on them are not those of unseen slides.",
         ],
     }
 
@@ -361,6 +377,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", type=Path, default=Path("build/shipped-model.safetensors"), help="kept while training"
     )
+    parser.add_argument("--small-until", type=float, default=SMALL.until, help="share of the time on small tiles")
+    parser.add_argument("--normal-weight", type=float, default=1.5, help="tiles of normal tissue to one of each other")
     parser.add_argument("--checkpoint-minutes", type=float, default=4.0)
     parser.add_argument("--start-from", type=Path, metavar="CHECKPOINT", help="weights to begin with")
     return parser.parse_args()
@@ -373,10 +391,12 @@ def main() -> None:
     attention: Attention = arguments.attention
     torch.manual_seed(arguments.seed)
     began = time.monotonic()
+    phases = [phase for phase in (replace(SMALL, until=arguments.small_until), LARGE) if phase.until > 0]
+    weights = [arguments.normal_weight if tile_class == TileClass.NORMAL else 1.0 for tile_class in TileClass]
     sets = []
     with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
-        for part, phase in enumerate(PHASES):
-            counts = [round(weight * phase.share * arguments.per_class) for weight in WEIGHTS]
+        for part, phase in enumerate(phases):
+            counts = [round(weight * phase.share * arguments.per_class) for weight in weights]
             tiles = render(pool, arguments.seed, part, counts, phase.tile, phase.per_field)
             if arguments.noise_tiles is not None:
                 tiles = with_real_noise(tiles, arguments.noise_tiles, np.random.default_rng([arguments.seed, part]))
@@ -387,16 +407,15 @@ def main() -> None:
     network = build(NetworkSpec(attention=attention))
     if arguments.start_from is not None:
         network.load_state_dict(load_file(arguments.start_from))
-    trainer = Trainer(network, arguments)
+    trainer = Trainer(network, arguments, phases)
     mean = trainer.run(sets, began + 60 * arguments.minutes)
-    minutes = (time.monotonic() - began) / 60
     metrics = metrics_of(confusion(fuse(mean), unseen), "synthetic tiles of unseen seeds, whole, fused network, fp32")
-    card = card_of(arguments, metrics, minutes, [len(one.classes) for one in sets], trainer.steps)
+    card = card_of(arguments, metrics, trainer.runs)
     bundle = save_bundle(arguments.output, mean, card)
     stored = confusion(fuse(bundle.network()), unseen)
     print(json.dumps(metrics, indent=1))
     print(f"as stored in half precision: accuracy {stored.trace() / stored.sum():.4f}")
-    print(f"{bundle.path}  sha256 {bundle.sha256[:12]}  {minutes:.1f} min, {sum(trainer.steps)} steps")
+    print(f"{bundle.path}  sha256 {bundle.sha256[:12]}  {sum(trainer.steps)} steps")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from her2bridge.errors import NoRegions, UsageError
 from her2bridge.events import Emit, ImageStarted, Progress, RuntimeChosen, Warned
 from her2bridge.inference.engine import SlideJob, predict_slide
 from her2bridge.model.bundle import load_bundle
+from her2bridge.qupath.classes import path_classes
 from her2bridge.qupath.earlier_tiles import EarlierTiles, sort_earlier, stored_probabilities
 from her2bridge.qupath.regions import ChosenRegions, RegionChoice
 from her2bridge.qupath.seam import StoredTiles
@@ -145,12 +146,22 @@ class ImageToScore:
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What came out for one image: ``classes`` are int64 [n], a person's corrections included."""
+    """What came out for one image.
+
+    Attributes:
+        predictions: what the network saw, now or then.
+        earlier: the tiles of earlier runs.
+        classes: int64 [n], a person's corrections included.
+        score: of the slide.
+        loose_ends: places of the regions that have no tile, and tiles of ours that lie in no region or are named
+            otherwise than this run names them. Where there are any, the score is not that of a full run.
+    """
 
     predictions: TilePredictions
     earlier: EarlierTiles
     classes: IntArray
     score: SlideScore
+    loose_ends: int = 0
 
 
 def lay_grid(image: ImageToScore, slide: Slide, network: Network, settings: RunSettings) -> tuple[TileGrid, MppChoice]:
@@ -180,6 +191,7 @@ def analyse(image: ImageToScore, network: Network, settings: RunSettings, emit: 
             emit(Warned(image.name, warning))
         known = stored_probabilities(image.stored, grid)
         is_new = _to_be_classified(image, grid)
+        laid = len(grid)
         grid, known, is_new = _without_gaps(grid, known, is_new)
         fresh = grid if is_new.all() else grid.only(is_new)
         if len(fresh):
@@ -189,11 +201,12 @@ def analyse(image: ImageToScore, network: Network, settings: RunSettings, emit: 
             known[is_new] = _predict(image, fresh, network, slide, emit)
     predictions = TilePredictions(grid, known)
     earlier = sort_earlier(image.stored, grid, image.renewed)
-    _tell_of_astray(image, earlier, emit)
+    gaps, loose = laid - len(grid), _loose_tiles(image, earlier, settings)
+    _tell_of_astray(image, earlier, gaps, loose, emit)
     classes = earlier.applied_to(predictions.classes)
     if settings.mpp is not None and mpp.origin != "--mpp":
         emit(Warned(image.name, f"--mpp {settings.mpp:g} is not used: {mpp.origin} says {mpp.value:g} µm/px"))
-    notes = [check_resolution(grid.spec, mpp.value), _by_persons(earlier)]
+    notes = [check_resolution(grid.spec, mpp.value), _by_persons(earlier), _unclassified(gaps)]
     circumstances = Circumstances(
         specimen=image.specimen,
         whole_slide=settings.whole_slide,
@@ -202,7 +215,7 @@ def analyse(image: ImageToScore, network: Network, settings: RunSettings, emit: 
     )
     probabilities = predictions.probabilities
     score = score_slide(grid, classes, probabilities, circumstances, settings.scores, network.read_shares)
-    return Analysis(predictions, earlier, classes, score)
+    return Analysis(predictions, earlier, classes, score, gaps + loose)
 
 
 def _to_be_classified(image: ImageToScore, grid: TileGrid) -> BoolArray:
@@ -227,14 +240,29 @@ def _predict(image: ImageToScore, grid: TileGrid, network: Network, slide: Slide
     return found.probabilities
 
 
-def _tell_of_astray(image: ImageToScore, earlier: EarlierTiles, emit: Emit) -> None:
-    """Tiles that stay and count for nothing."""
-    astray = len(earlier.kept) - earlier.counted
-    if astray:
-        emit(Warned(image.name, f"{astray} corrected tiles lie where no tile is now: kept, and not counted"))
-    astray = int((earlier.left_cells < 0).sum())
-    if astray:
-        emit(Warned(image.name, f"{astray} tiles of an earlier run lie where no tile is now: left, and not counted"))
+def _loose_tiles(image: ImageToScore, earlier: EarlierTiles, settings: RunSettings) -> int:
+    """How many of our tiles stay and are not what a full run would leave: beside the grid, or named otherwise."""
+    names = {str(one) for one in path_classes(settings.class_prefix)}
+    named = np.array([image.stored.class_names[row] in names for row in earlier.left.tolist()], dtype=bool)
+    return int((~named | (earlier.left_cells < 0)).sum())
+
+
+def _tell_of_astray(image: ImageToScore, earlier: EarlierTiles, gaps: int, loose: int, emit: Emit) -> None:
+    """Places without a tile, and tiles that stay and count for nothing."""
+    astray = int((earlier.cells < 0).sum())
+    told = (
+        (astray, "corrected tiles lie where no tile is now: kept, and not counted"),
+        (gaps, "places of the regions have no tile, and do not count: score all regions anew"),
+        (loose, "tiles of an earlier run lie in no region now, or are named otherwise: score all regions anew"),
+    )
+    for count, what in told:
+        if count:
+            emit(Warned(image.name, f"{count} {what}"))
+
+
+def _unclassified(gaps: int) -> str | None:
+    """What a reader of the score must know of places without a tile."""
+    return f"places of the regions that no tile stands for: {gaps}" if gaps else None
 
 
 def _by_persons(earlier: EarlierTiles) -> str | None:

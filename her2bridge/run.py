@@ -6,10 +6,11 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -163,15 +164,10 @@ def run_image(run: _Run, entry: Entry, index: int) -> str:
     model = run.network.title
     if settings.recalculate and entry.metadata.get(results.MODEL, UNKNOWN_MODEL) == UNKNOWN_MODEL:
         decides["model"] = model = UNKNOWN_MODEL
-    now = _Now(
-        scope.choice,
-        model,
-        provenance.settings_digest(decides),
-        provenance.regions_digest(chosen.regions, chosen.exclusions),
-    )
+    now = _Now(scope.choice, model, decides, provenance.regions_digest(chosen.regions, chosen.exclusions))
     standing = provenance.standing(
         stamp,
-        settings=now.settings,
+        settings=provenance.settings_digest(decides),
         regions=(_regions_as_asked_then(annotations, stamp) if stamp else None) or "",
         tiles=provenance.tiles_digest(stored.bounds, stored.class_names),
     )
@@ -195,11 +191,11 @@ def run_image(run: _Run, entry: Entry, index: int) -> str:
 
 @dataclass(frozen=True)
 class _Now:
-    """What the metadata will say: which regions were asked for, the model, and the digests of settings and regions."""
+    """What the metadata will say: which regions were asked for, the model, all that decides, the regions' digest."""
 
     choice: RegionChoice
     model: str
-    settings: str
+    decides: Mapping[str, Any]
     regions: str
 
 
@@ -267,12 +263,15 @@ def _write(run: _Run, entry: Entry, stored: StoredTiles, analysis: Analysis, now
     below = not now.choice.whole_slide
     rows = earlier.open_cells(len(grid))
     fresh = results.new_tiles(analysis.predictions, rows, run.classes, run.id, below_regions=below)
-    staying = staying_tiles(stored, earlier, grid, below_regions=below)
+    staying = staying_tiles(stored, earlier, grid, run.classes, below_regions=below)
     foreign = results.foreign_keys(entry.metadata, left_metadata(run.project.folder, entry.id))
     if foreign:
         run.emit(ev.Warned(entry.name, f"not written by her2bridge, and so left as they are: {', '.join(foreign)}"))
     tiles = marked_tiles_digest(fresh, stored, earlier)
-    stamp = RunStamp(run.id, provenance.now(), run.version, now.settings, now.regions, tiles, foreign, now.choice)
+    # With loose ends no other run asks for the same, and none is skipped for this score's sake.
+    ends = {"loose_ends": analysis.loose_ends} if analysis.loose_ends else {}
+    settings = provenance.settings_digest({**now.decides, **ends})
+    stamp = RunStamp(run.id, provenance.now(), run.version, settings, now.regions, tiles, foreign, now.choice)
     metadata = results.score_metadata(score, now.model, stamp)
     measured = zip(grid.regions, score.region_counts, strict=True) if below else ()
     measurements = {r.id: results.region_measurements(counts, assessable=score.assessable) for r, counts in measured}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from her2bridge.errors import NoEarlierScore
 from her2bridge.qupath.earlier_tiles import centres_inside
 from her2bridge.qupath.regions import ChosenRegions, RegionChoice, choose_regions
-from her2bridge.qupath.results import RunStamp
+from her2bridge.qupath.results import TUMOUR_TILES, RunStamp
 from her2bridge.qupath.seam import PathObject, StoredTiles
 from her2bridge.settings import RunSettings
 
@@ -38,7 +38,7 @@ def scope_of(
 ) -> Scope:
     """Choose the regions.
 
-    Where only some are classified anew, a slide's score is made of these and of those that hold tiles of ours.
+    Where only some are classified anew, a slide's score is made of these and of those that were scored before.
 
     Args:
         annotations: of the image.
@@ -68,9 +68,26 @@ def scope_of(
     if asked.whole_slide:
         return Scope(every, asked, selected)
     every.only(selected, where=where)  # refuses what is no region
-    tiled = {region.id for region in every.regions if centres_inside(stored.bounds, region.geometry).any()}
-    counted = selected | tiled
+    counted = selected | _scored_before(annotations, every, stored, stamp)
+    if not counted:
+        raise NoEarlierScore(
+            "There is nothing to recalculate: no tile of ours lies in a region.",
+            where=where,
+            next_step="Look whether the regions were moved; score the image anew.",
+        )
     if counted == {region.id for region in every.regions}:
         return Scope(every, asked, selected)
     choice = replace(asked, only=tuple(sorted(counted)))
     return Scope(choose_regions(annotations, choice, where=where), choice, selected)
+
+
+def _scored_before(
+    annotations: Sequence[PathObject], every: ChosenRegions, stored: StoredTiles, stamp: RunStamp | None
+) -> set[str]:
+    """Ids of the regions that an earlier run scored: they carry its measurements. Where tiles were brought in there are
+    none, and their place tells.
+    """
+    ids = {region.id for region in every.regions}
+    if stamp is not None and len(stored):
+        return {one.id for one in annotations if one.id in ids and TUMOUR_TILES in one.measurements}
+    return {region.id for region in every.regions if centres_inside(stored.bounds, region.geometry).any()}

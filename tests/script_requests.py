@@ -69,6 +69,7 @@ def _feature(annotation: PathObject) -> dict[str, Any]:
         "properties": {
             "objectType": "annotation",
             "name": annotation.name,
+            "measurements": dict(annotation.measurements),
             **({} if path_class is None else {"classification": {"names": path_class.names, "color": path_class.rgb}}),
         },
     }

@@ -7,14 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import redrawn
 from test_run import CPU, edit, entry_of, only, reclassify, run, warnings
 
 from her2bridge import events as ev
 from her2bridge.demo import Demo
+from her2bridge.errors import NoEarlierScore
 from her2bridge.qupath import results
-from her2bridge.qupath.earlier_tiles import centres_inside
 from her2bridge.qupath.seam import ImageUpdate
 from her2bridge.run import UNKNOWN_MODEL
+from her2bridge.scope import scope_of
 from her2bridge.settings import RunSettings
 
 AGAIN = replace(CPU, recalculate=True)
@@ -76,9 +78,7 @@ class TestSelected:
         assert "other model or settings" in warnings(heard)
 
     def test_a_region_that_is_none_is_refused(self, demo: Demo) -> None:
-        failed = only(
-            run(demo.project, replace(CPU, selected=("1111-1111",))), ev.ImageFailed
-        )
+        failed = only(run(demo.project, replace(CPU, selected=("1111-1111",))), ev.ImageFailed)
         assert failed.error == "NoRegions"
 
     def test_tiles_of_another_model_are_not_mixed(self, demo: Demo) -> None:
@@ -129,6 +129,13 @@ class TestRecalculate:
         again = only(run(demo.project, replace(AGAIN, force=True)), ev.ImageScored)
         assert again.counts == before.counts
         assert any("whole slide" in reason for reason in again.review)
+        assert set(tiles_by_region(demo)) == {None}
+        assert not measured(demo)
+
+    def test_tiles_of_another_model_are_refused(self, demo: Demo) -> None:
+        run(demo.project)
+        edit(demo, ImageUpdate([], [], {}, frozenset(), {results.MODEL: "another 0123456789ab"}))
+        assert only(run(demo.project, AGAIN), ev.ImageFailed).error == "NoEarlierScore"
 
     def test_tiles_that_were_brought_in_are_of_no_known_model(self, demo: Demo) -> None:
         before = only(run(demo.project), ev.ImageScored)
@@ -148,10 +155,62 @@ class TestRecalculate:
         assert "Score the image first" in failed.next_step
 
 
-def test_a_tile_on_the_edge_is_inside(demo: Demo) -> None:
-    run(demo.project)
-    bounds = entry_of(demo).stored_tiles().bounds
-    for one in entry_of(demo).annotations():
-        assert one.geometry is not None
-        inside = centres_inside(bounds, one.geometry)
-        assert inside.sum() >= len(tiles_by_region(demo).get(one.id, ()))
+class TestLooseEnds:
+    """A score that is not of all that a full run would count says so, and a full run is not skipped for it."""
+
+    def grown(self, demo: Demo, tmp_path: Path) -> Demo:
+        run(demo.project)
+        other = redrawn(demo, tmp_path / "grown", by=260)
+        edit(other, ImageUpdate([], [], measured(demo), frozenset(), {}))
+        return other
+
+    def test_a_region_that_grew(self, demo: Demo, tmp_path: Path) -> None:
+        other = self.grown(demo, tmp_path)
+        heard = run(other.project, AGAIN)
+        assert "places of the regions have no tile" in warnings(heard)
+        assert any("no tile stands for" in reason for reason in only(heard, ev.ImageScored).review)
+        assert only(run(other.project), ev.ImageScored)
+        assert only(run(other.project), ev.ImageSkipped)
+
+    def test_a_region_that_grew_beside_the_selected_one(self, demo: Demo, tmp_path: Path) -> None:
+        other = self.grown(demo, tmp_path)
+        heard = run(other.project, replace(CPU, selected=(region_ids(other)[1],)))
+        assert "places of the regions have no tile" in warnings(heard)
+        assert only(run(other.project), ev.ImageScored)
+
+    def test_a_region_that_shrank(self, demo: Demo, tmp_path: Path) -> None:
+        run(demo.project)
+        other = redrawn(demo, tmp_path / "shrunk")
+        edit(other, ImageUpdate([], [], measured(demo), frozenset(), {}))
+        assert "lie in no region now" in warnings(run(other.project, AGAIN))
+        heard = run(other.project)
+        assert len(entry_of(other).stored_tiles()) == sum(only(heard, ev.ImageScored).counts.values())
+
+    def test_another_prefix(self, demo: Demo) -> None:
+        run(demo.project)
+        some = replace(CPU, selected=(region_ids(demo)[0],), class_prefix="HER2")
+        assert "named otherwise" in warnings(run(demo.project, some))
+        assert only(run(demo.project, replace(CPU, class_prefix="HER2")), ev.ImageScored)
+
+    def test_a_region_that_touches_a_scored_one_does_not_count(self, demo: Demo) -> None:
+        """Its place holds tiles, but they are another's: it was never classified."""
+        first, second, *_ = region_ids(demo)
+        run(demo.project, replace(CPU, selected=(first,)))
+        scored = only(run(demo.project, replace(AGAIN, force=True)), ev.ImageScored)
+        assert [region["id"] for region in scored.regions] == [first]
+        without = {name: value for name, value in measured(demo).items() if name != second}
+        run(demo.project)
+        edit(demo, ImageUpdate([], [], without, frozenset(results.REGION_MEASUREMENTS), {}))
+        scored = only(run(demo.project, replace(AGAIN, force=True)), ev.ImageScored)
+        assert second not in {region["id"] for region in scored.regions}
+
+    def test_regions_that_hold_no_tile_are_no_score(self, demo: Demo) -> None:
+        run(demo.project)
+        moved = replace(entry_of(demo).stored_tiles(), bounds=entry_of(demo).stored_tiles().bounds + 1e6)
+        with pytest.raises(NoEarlierScore, match="no tile of ours lies in a region"):
+            scope_of(entry_of(demo).annotations(), moved, None, AGAIN, where="slide")
+
+
+def measured(demo: Demo) -> dict[str, dict[str, float]]:
+    """Our measurements on the regions, which ``redrawn`` leaves out and a person's QuPath keeps."""
+    return {one.id: dict(one.measurements) for one in entry_of(demo).annotations() if one.measurements}

@@ -63,13 +63,12 @@ def settings_of(asked: Mapping[str, Any], *, where: str) -> RunSettings:
         raise UsageError(what, where=where, next_step=f"The settings are: {', '.join(_NAMES)}.")
     values: dict[str, Any] = {name: value for name, value in asked.items() if value not in (None, "", [])}
     hints = get_type_hints(RunSettings)
-    scores = values.pop("score_settings", None)
-    specimen = values.pop("specimen", None)
+    scores, specimen = (_typed(one, values.pop(one, ""), "str", where) for one in ("score_settings", "specimen"))
     for name, value in values.items():
         values[name] = _typed(name, value, str(hints[name]), where)
     return RunSettings(
         **values,
-        specimen=None if specimen == Specimen.NOT_STATED else opt.specimen_of(specimen),
+        specimen=None if specimen in ("", Specimen.NOT_STATED) else opt.specimen_of(specimen),
         scores=opt.score_settings_of(Path(scores) if scores else None),
         force=True,
     )

@@ -15,7 +15,12 @@ from her2bridge.settings import RunSettings
 
 _Force = Annotated[bool, typer.Option("--force", help="Score again what was scored already.")]
 _Recalculate = Annotated[
-    bool, typer.Option("--recalculate", help="Score from the tiles that are there, corrections included; no network.")
+    bool,
+    typer.Option(
+        "--recalculate",
+        help="Score from the tiles that are there, corrections included, without the network. The regions are those of"
+        " the last run; give its other options again.",
+    ),
 ]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
 

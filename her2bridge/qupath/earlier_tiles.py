@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 
 from her2bridge.qupath.classes import class_of, path_classes
 from her2bridge.qupath.results import PROBABILITY_NAMES
 from her2bridge.qupath.seam import NewTiles, PathClassRef, StoredTiles
-from her2bridge.records import LEFT_OUT, Float32Array, FloatArray, IntArray, TileGrid
+from her2bridge.records import LEFT_OUT, BoolArray, Float32Array, FloatArray, IntArray, TileGrid
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +37,8 @@ class EarlierTiles:
 
     @property
     def counted(self) -> int:
-        """How many corrected tiles stand in for a tile of the grid."""
-        return int((self.cells >= 0).sum())
+        """How many of the grid's tiles count as a person classed them."""
+        return len(np.unique(self.cells[self.cells >= 0]))
 
     @property
     def staying(self) -> IntArray:
@@ -74,15 +73,26 @@ def sort_earlier(stored: StoredTiles, grid: TileGrid, renewed: Collection[str] |
     goes = np.ones(len(own), dtype=bool)
     if renewed is not None:
         goes = _in_regions(stored.bounds[own], grid, renewed)
+    cells, own_cells = (cells_of(stored.bounds[rows], grid) for rows in (kept, own))
+    goes |= _surplus(own_cells, goes, cells)
     left = own[~goes]
     return EarlierTiles(
         kept=kept,
-        cells=cells_of(stored.bounds[kept], grid),
+        cells=cells,
         classes=np.array([class_of(stored.class_names[row]) for row in kept.tolist()], dtype=np.int64),
         replaced=own[goes],
         left=left,
-        left_cells=cells_of(stored.bounds[left], grid),
+        left_cells=own_cells[~goes],
     )
+
+
+def _surplus(own_cells: IntArray, goes: BoolArray, taken: IntArray) -> BoolArray:
+    """Which of our own tiles that would stay lie on a cell that a corrected tile has, or one of ours before them."""
+    staying = np.flatnonzero(~goes & (own_cells >= 0))
+    _, first = np.unique(own_cells[staying], return_index=True)
+    surplus = np.zeros(len(own_cells), dtype=bool)
+    surplus[np.delete(staying, first)] = True
+    return surplus | (~goes & (own_cells >= 0) & np.isin(own_cells, taken))
 
 
 def stored_probabilities(stored: StoredTiles, grid: TileGrid) -> Float32Array:
@@ -93,13 +103,13 @@ def stored_probabilities(stored: StoredTiles, grid: TileGrid) -> Float32Array:
     return known
 
 
-def centres_inside(bounds: FloatArray, geometry: shapely.Geometry) -> npt.NDArray[np.bool_]:
+def centres_inside(bounds: FloatArray, geometry: shapely.Geometry) -> BoolArray:
     """Which of m rectangles, float64 [m, 4], have their centre in a geometry or on its edge, bool [m]."""
     x, y = (bounds[:, :2] + bounds[:, 2:]).T / 2
     return np.asarray(shapely.intersects_xy(geometry, x, y), dtype=bool).reshape(len(bounds))
 
 
-def _in_regions(bounds: FloatArray, grid: TileGrid, ids: Collection[str]) -> npt.NDArray[np.bool_]:
+def _in_regions(bounds: FloatArray, grid: TileGrid, ids: Collection[str]) -> BoolArray:
     """Which rectangles belong to regions of these ids: by the grid's owner, and beside the grid by their centre."""
     wanted = np.array([region.id in ids for region in grid.regions], dtype=bool)
     inside = np.zeros(len(bounds), dtype=bool)
@@ -117,7 +127,7 @@ def _written(stored: StoredTiles) -> Float32Array:
     return np.stack([stored.measurements.get(name, missing) for name in PROBABILITY_NAMES], axis=1)
 
 
-def corrected_rows(stored: StoredTiles) -> npt.NDArray[np.bool_]:
+def corrected_rows(stored: StoredTiles) -> BoolArray:
     """Which of the m stored tiles a person reclassified, bool [m].
 
     A tile's own probabilities say which class we wrote. A tile without them cannot be told, and counts as ours.
@@ -147,14 +157,29 @@ def cells_of(bounds: FloatArray, grid: TileGrid) -> IntArray:
     return cells
 
 
-def staying_tiles(stored: StoredTiles, earlier: EarlierTiles, grid: TileGrid, *, below_regions: bool) -> list[NewTiles]:
-    """The tiles that stay, as they could be stored anew: in groups of one side and one mark."""
+def staying_tiles(
+    stored: StoredTiles,
+    earlier: EarlierTiles,
+    grid: TileGrid,
+    classes: Sequence[PathClassRef],
+    *,
+    below_regions: bool,
+) -> list[NewTiles]:
+    """The tiles that stay, as they could be stored anew: in groups of one side and one mark.
+
+    Args:
+        stored: all marked tiles.
+        earlier: which of them stay.
+        grid: the image's tiles now.
+        classes: the PathClasses of the run, for their colours.
+        below_regions: see ``new_tiles``.
+    """
     groups: dict[tuple[float, str], list[int]] = {}
     for place, row in enumerate(earlier.staying):
         side = round(float(stored.bounds[row, 2] - stored.bounds[row, 0]), 6)
         groups.setdefault((side, stored.run_ids[row]), []).append(place)
     return [
-        _staying_group(stored, earlier, grid, np.array(places), side, mark, below_regions=below_regions)
+        _staying_group(stored, earlier, grid, classes, np.array(places), side, mark, below_regions=below_regions)
         for (side, mark), places in groups.items()
     ]
 
@@ -163,6 +188,7 @@ def _staying_group(
     stored: StoredTiles,
     earlier: EarlierTiles,
     grid: TileGrid,
+    classes: Sequence[PathClassRef],
     places: IntArray,
     side: float,
     mark: str,
@@ -172,7 +198,7 @@ def _staying_group(
     rows, cells = earlier.staying[places], np.concatenate([earlier.cells, earlier.left_cells])[places]
     names = [stored.class_names[row] for row in rows]
     distinct = sorted({name for name in names if name is not None})
-    known = {str(one): one for one in path_classes()}
+    known = {str(one): one for one in (*path_classes(), *classes)}
     refs = [known.get(name, PathClassRef(tuple(name.split(": ")))) for name in distinct]
     at_root = len(grid.regions)
     owners = np.where(cells >= 0, grid.owner[np.maximum(cells, 0)] if len(grid) else at_root, at_root)

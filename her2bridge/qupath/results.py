@@ -51,6 +51,8 @@ METADATA_KEYS = (
 
 REGION_MEASUREMENTS = (*(f"HER2: {share}" for share in _SHARES.values()), f"HER2: {_TUMOUR_TILES}", f"HER2: {_H_SCORE}")
 """Every measurement that a run writes on a region."""
+TUMOUR_TILES = f"HER2: {_TUMOUR_TILES}"
+"""The one of them that every scored region has."""
 
 SPECIMEN_KEY = "Specimen"
 """Image metadata key that a user may set to ``resection`` or ``biopsy``."""
@@ -167,7 +169,7 @@ def region_measurements(counts: TileCounts, *, assessable: bool) -> dict[str, fl
     if assessable and counts.tumour:
         values |= {f"HER2: {share}": 100 * counts.share(tile_class) for tile_class, share in _SHARES.items()}
         values[f"HER2: {_H_SCORE}"] = counts.h_score
-    values[f"HER2: {_TUMOUR_TILES}"] = float(counts.tumour)
+    values[TUMOUR_TILES] = float(counts.tumour)
     return {name: values[name] for name in REGION_MEASUREMENTS if name in values}
 
 

@@ -93,6 +93,8 @@ def test_score_settings_are_read(tmp_path: Path) -> None:
         ({"batch_size": True}, "batch_size cannot be True"),
         ({"region_classes": "Tumor"}, "region_classes cannot be 'Tumor'"),
         ({"selected": [1]}, "selected cannot be"),
+        ({"score_settings": 5}, "score_settings cannot be 5"),
+        ({"specimen": ["biopsy"]}, "specimen cannot be"),
         ({"specimen": "smear"}, "cannot be 'smear'"),
         ({"device": "tpu"}, "--device"),
     ],

@@ -9,7 +9,8 @@ import pytest
 from shapely.geometry import box
 from test_results import as_stored, grid_of, predictions_of, tiles_of
 
-from her2bridge.qupath.earlier_tiles import sort_earlier, staying_tiles, stored_probabilities
+from her2bridge.qupath.classes import path_classes
+from her2bridge.qupath.earlier_tiles import centres_inside, sort_earlier, staying_tiles, stored_probabilities
 from her2bridge.qupath.results import PROBABILITY_NAMES
 from her2bridge.qupath.seam import StoredTiles
 from her2bridge.records import LEFT_OUT, Region, TileClass, TileGrid, TilePredictions, TileSpec
@@ -69,7 +70,9 @@ class TestAFullRun:
         empty = TileGrid(empty.spec, empty.side, *(np.empty(0, np.int64),) * 3, empty.regions, (np.empty(0, np.int64),))
         found = sort_earlier(as_stored(tiles_of(predictions), [None] * 4), empty)
         assert found.cells.tolist() == [-1] * 4
-        assert staying_tiles(as_stored(tiles_of(predictions), [None] * 4), found, empty, below_regions=True)
+        assert staying_tiles(
+            as_stored(tiles_of(predictions), [None] * 4), found, empty, path_classes(), below_regions=True
+        )
 
     def test_kept_tiles_can_be_stored_again(self) -> None:
         predictions = predictions_of(grid_of(5, 4))
@@ -77,7 +80,7 @@ class TestAFullRun:
         names[3], names[6] = None, "HER2: Odd"
         stored = as_stored(tiles_of(predictions), names)
         found = sort_earlier(stored, predictions.grid)
-        (again,) = staying_tiles(stored, found, predictions.grid, below_regions=True)
+        (again,) = staying_tiles(stored, found, predictions.grid, path_classes(), below_regions=True)
         np.testing.assert_allclose(again.bounds(), stored.bounds[[3, 6]])
         assert again.class_names() == [None, "HER2: Odd"]
         assert again.ids == [stored.ids[3], stored.ids[6]]
@@ -131,3 +134,52 @@ class TestSomeRegions:
         np.testing.assert_array_equal(stored_probabilities(stored, grid), predictions.probabilities)
         other = replace(stored, bounds=stored.bounds + 30.0)
         assert np.isnan(stored_probabilities(other, grid)).all()
+
+    def test_one_tile_stays_of_two_on_a_cell(self) -> None:
+        grid = self.two_regions()
+        names = tiles_of(predictions_of(grid)).class_names()
+        names[0] = "Stroma"
+        once = as_stored(tiles_of(predictions_of(grid)), names)
+        twice = StoredTiles(
+            [*once.ids, *(f"{one}-2" for one in once.ids)],
+            np.concatenate([once.bounds, once.bounds]),
+            [*once.class_names, "Stroma", *tiles_of(predictions_of(grid)).class_names()[1:]],
+            {name: np.concatenate([values, values]) for name, values in once.measurements.items()},
+            ["run1"] * 40,
+        )
+        found = sort_earlier(twice, grid, set())
+        assert found.kept.tolist() == [0, 20]
+        assert found.counted == 1
+        assert found.left.tolist() == list(range(1, 20))
+        assert found.replaced.tolist() == list(range(21, 40))
+        below = replace(once, class_names=tiles_of(predictions_of(grid)).class_names())
+        both = sort_earlier(_joined(below, once, [0]), grid, set())
+        assert both.replaced.tolist() == [0]  # ours, below the corrected one
+
+    def test_overlapping_regions_are_told_apart_by_owner(self) -> None:
+        """The inner region's tiles lie in the outer one too, and are not its."""
+        side = TileSpec().side(0.25)
+        outer = Region("outer", None, "Tumor", box(0, 0, 5 * side, 4 * side))
+        inner = Region("inner", None, "Tumor", box(side, side, 3 * side, 3 * side))
+        grid = make_grid([outer, inner], TileSpec(), 0.25, (int(5 * side) + 1, int(4 * side) + 1))
+        stored = as_stored(tiles_of(predictions_of(grid)))
+        assert len(sort_earlier(stored, grid, {"outer"}).left) == 4
+        assert len(sort_earlier(stored, grid, {"inner"}).replaced) == 4
+
+    def test_a_centre_on_the_edge_is_inside(self) -> None:
+        bounds = np.array([[0.0, 0.0, 2.0, 2.0], [0.5, 0.0, 2.5, 2.0]])
+        assert centres_inside(bounds, box(0, 0, 1, 4)).tolist() == [True, False]
+
+
+def _joined(first: StoredTiles, second: StoredTiles, rows: list[int]) -> StoredTiles:
+    """Tiles and some more."""
+    return StoredTiles(
+        [*first.ids, *(f"{second.ids[row]}-2" for row in rows)],
+        np.concatenate([first.bounds, second.bounds[rows]]),
+        [*first.class_names, *(second.class_names[row] for row in rows)],
+        {
+            name: np.concatenate([values, second.measurements[name][rows]])
+            for name, values in first.measurements.items()
+        },
+        ["run1"] * (len(first) + len(rows)),
+    )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from script_requests import put_request, take_answer
+from test_run import reclassify
 
 from her2bridge import events as ev
 from her2bridge.demo import Demo
@@ -79,6 +80,29 @@ def test_tiles_are_read_as_they_were_stored(demo: Demo, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.bounds, stored.bounds)
     for name, values in stored.measurements.items():
         np.testing.assert_array_equal(read.measurements[name], values)
+
+
+def test_corrections_and_selected_regions_pass_through(demo: Demo, tmp_path: Path) -> None:
+    """Twice the same: a correction, then one region anew; by a run, and by a request."""
+    run_project(demo.project, CPU)
+    reclassify(demo, 0, "3+")
+    twin = shutil.copytree(demo.project.parent, tmp_path / "twin") / demo.project.name
+    first = next(
+        one.id for one in open_project(twin, "files").entries[0].annotations() if "Tumor" in str(one.path_class)
+    )
+    settings = replace(CPU, selected=(first,))
+    run_project(demo.project, settings)
+    project = open_project(twin, "files")
+    score_project(RequestProject(put_request(project, tmp_path / "request")), settings, lambda event: None)
+    take_answer(tmp_path / "request", project)
+    assert as_seen(open_project(twin, "files").entries[0]) == as_seen(open_project(demo.project, "files").entries[0])
+
+
+def test_graded_detections_are_those_that_the_script_chose(demo: Demo, tmp_path: Path) -> None:
+    folder = put_request(open_project(demo.project, "files"), tmp_path / "request")
+    content = json.loads((folder / IMAGE).read_text(encoding="utf-8"))
+    (folder / IMAGE).write_text(json.dumps(content | {"graded": [[1, 2], [3, 4.5]]}), encoding="utf-8")
+    assert RequestProject(folder).entries[0].detection_centroids(frozenset()).tolist() == [[1, 2], [3, 4.5]]
 
 
 @pytest.mark.parametrize(
