@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from her2bridge.model.repvgg import NetworkSpec, RepVGG
 
-DEFAULT_BUNDLE = "her2-synthetic-gct-0"
+DEFAULT_BUNDLE = "her2-synthetic-gct-1"
 """The bundle that is used where none is named."""
 
 WEIGHTS_FILE = "weights.safetensors"
