@@ -19,7 +19,7 @@ from shapely.geometry import box
 from her2bridge import events as ev
 from her2bridge.demo import Demo, compare_with_truth
 from her2bridge.errors import BundleNotFound, DeviceUnavailable, ProjectReadOnly, UsageError
-from her2bridge.qupath import results
+from her2bridge.qupath.earlier_tiles import corrected_rows
 from her2bridge.qupath.geojson import read_tiles
 from her2bridge.qupath.open import open_project
 from her2bridge.qupath.results import METADATA_KEYS, PROBABILITY_NAMES, REGION_MEASUREMENTS
@@ -130,7 +130,7 @@ class TestFirstRun:
         stored = entry_of(demo).stored_tiles()
         probabilities = np.stack([stored.measurements[name] for name in PROBABILITY_NAMES], axis=1)
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
-        assert not results.corrected_rows(stored).any()
+        assert not corrected_rows(stored).any()
         assert len(set(stored.run_ids)) == 1
 
     def test_the_drawn_classes_are_found(self, demo: Demo) -> None:
@@ -234,13 +234,13 @@ class TestAgain:
     def test_corrections_are_kept_and_counted(self, demo: Demo) -> None:
         before = only(run(demo.project), ev.ImageScored).counts
         stored = entry_of(demo).stored_tiles()
-        row = list(stored.class_names).index("Noise*")
+        row = list(stored.class_names).index("Normal")
         corrected = reclassify(demo, row, "3+")
         heard = run(demo.project)
         assert "tiles were corrected" in warnings(heard)
         scored = only(heard, ev.ImageScored)
         assert scored.corrected_tiles == 1
-        assert scored.counts == before | {"3+": before["3+"] + 1, "noise": before["noise"] - 1}
+        assert scored.counts == before | {"3+": before["3+"] + 1, "normal": before["normal"] - 1}
         assert "tiles that count as a person classed them: 1" in scored.review
         assert "as a person classed them: 1" in entry_of(demo).metadata["HER2 AI review"]
         again = entry_of(demo).stored_tiles()

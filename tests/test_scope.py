@@ -104,9 +104,9 @@ class TestRecalculate:
 
     def test_corrections_count(self, demo: Demo) -> None:
         before = only(run(demo.project), ev.ImageScored).counts
-        reclassify(demo, list(entry_of(demo).stored_tiles().class_names).index("Noise*"), "3+")
+        reclassify(demo, list(entry_of(demo).stored_tiles().class_names).index("Normal"), "3+")
         scored = only(run(demo.project, AGAIN), ev.ImageScored)
-        assert scored.counts == before | {"3+": before["3+"] + 1, "noise": before["noise"] - 1}
+        assert scored.counts == before | {"3+": before["3+"] + 1, "normal": before["normal"] - 1}
         assert scored.corrected_tiles == 1
         assert only(run(demo.project), ev.ImageSkipped)
 

@@ -15,6 +15,7 @@ from her2bridge.cli import options as opt
 from her2bridge.cli.output import Output
 from her2bridge.cli.run import end_with
 from her2bridge.errors import UsageError
+from her2bridge.events import Event, RunFinished
 from her2bridge.qupath.request import RequestProject
 from her2bridge.records import Specimen
 from her2bridge.settings import RunSettings
@@ -41,14 +42,20 @@ def answer(
 
     Exit code: 0, 1 if the image could not be scored, 2 for wrong usage, 130 when it was cancelled. Research use only.
     """
+    finished = threading.Event()
     with Output(as_json=True, log=log, debug=debug) as output:
         if watch_stdin:
-            threading.Thread(target=_interrupt_at_end_of_input, daemon=True).start()
+            threading.Thread(target=_interrupt_at_end_of_input, args=(finished,), daemon=True).start()
         project = RequestProject(request)
         settings = settings_of(project.settings, where=str(project.path))
         from her2bridge.run import score_project
 
-        end_with(score_project(project, settings, output))
+        def hear(event: Event) -> None:
+            if isinstance(event, RunFinished):  # the script closes our input as soon as it has read this
+                finished.set()
+            output(event)
+
+        end_with(score_project(project, settings, hear))
 
 
 def settings_of(asked: Mapping[str, Any], *, where: str) -> RunSettings:
@@ -89,8 +96,9 @@ def _is_flag(value: Any, kind: str) -> bool:
     return isinstance(value, bool) and kind != "bool"
 
 
-def _interrupt_at_end_of_input() -> None:
-    """Raise KeyboardInterrupt in the main thread when whoever started us is gone or has closed our input."""
+def _interrupt_at_end_of_input(finished: threading.Event) -> None:
+    """Raise KeyboardInterrupt in the main thread when whoever started us is gone, unless the work was finished."""
     while sys.stdin.readline():
         pass
-    _thread.interrupt_main()
+    if not finished.is_set():
+        _thread.interrupt_main()

@@ -69,6 +69,20 @@ def test_closing_its_input_ends_it(demo: Demo, tmp_path: Path) -> None:
     assert not (folder / UPDATE).exists()
 
 
+def test_closing_its_input_after_its_last_event_is_no_cancel(demo: Demo, tmp_path: Path) -> None:
+    """The scripts close it then; nothing may reach QuPath's log as an error."""
+    folder = request_of(demo, tmp_path / "request")
+    with spawn("scripts", "answer", folder, "--watch-stdin", stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while b'"run_finished"' not in (line := process.stdout.readline()):
+            assert line
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
+        assert process.stderr.read() == b""
+
+
 def test_settings_become_those_of_a_run() -> None:
     asked = {"region_classes": ["Tumor"], "mpp": 0.25, "specimen": "biopsy", "batch_size": 4, "recalculate": False}
     settings = settings_of({**asked, "class_prefix": "", "model": None}, where="here")
