@@ -170,7 +170,7 @@ def _group(side: float, mark: str, names: Sequence[str], features: Sequence[Any]
     parents = [feature["parent"] for feature in features]
     parent_ids = list(dict.fromkeys(parents))
     parent_rows = {parent: row for row, parent in enumerate(parent_ids)}
-    classes = [_class_ref(feature["properties"].get("classification")) for feature in features]
+    classes = [path_class_of(feature["properties"].get("classification")) for feature in features]
     path_classes = [one for one in dict.fromkeys(classes) if one is not None]
     class_rows: dict[PathClassRef | None, int] = {one: row for row, one in enumerate(path_classes)}
     class_rows[None] = _UNCLASSIFIED
@@ -284,7 +284,7 @@ def _annotation(
         id=id_,
         parent_id=parent_id,
         name=None if name is None else str(name),
-        path_class=_class_ref(properties.get("classification")),
+        path_class=path_class_of(properties.get("classification")),
         rgb=_rgb(properties.get("color")),
         geometry=None if geometry is None else _shape(geometry),
         plane=(int(plane.get("c", -1)), int(plane.get("z", 0)), int(plane.get("t", 0))),
@@ -296,13 +296,13 @@ def _annotation(
     )
 
 
-def _class_ref(value: Any) -> PathClassRef | None:
+def path_class_of(value: Any) -> PathClassRef | None:
     """A PathClass: a string, an object of name(s) and colour, or what QuPath wrote before 0.4."""
     if not value:  # {} is QuPath's class of the unclassified
         return None
     if isinstance(value, str):
         value = {"name": value}
-    parent = _class_ref(value.get("parentClass"))
+    parent = path_class_of(value.get("parentClass"))
     own = map(str, value["names"]) if value.get("name") is None else _split(value["name"])
     names = (*(parent.names if parent else ()), *own)
     return PathClassRef(names, _rgb(value.get("color", value.get("colorRGB")))) if names else None

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from her2bridge.errors import UsageError
-from her2bridge.qupath.geojson import read_regions, write_tiles
+from her2bridge.qupath.geojson import path_class_of, read_regions, write_tiles
 from her2bridge.qupath.seam import Entry, ImageUpdate, PathClassRef, PathObject, StoredTiles
 from her2bridge.records import FloatArray
 from her2bridge.storage import write_atomically
@@ -55,7 +55,7 @@ class RequestProject:
             if content["schema"] != SCHEMA:
                 raise ValueError(f"schema {content['schema']}")
             self.settings: Mapping[str, Any] = dict(content.get("settings") or {})
-            self.path_classes: Sequence[PathClassRef] = [_class_ref(one) for one in content["path_classes"]]
+            self.path_classes: Sequence[PathClassRef] = _path_classes(content["path_classes"])
             self.path = folder / IMAGE
             self.folder = folder
             self.added: list[PathClassRef] = []
@@ -143,20 +143,16 @@ def _read_tiles(path: Path) -> StoredTiles:
     return tiles
 
 
+def _path_classes(content: Sequence[Any]) -> list[PathClassRef]:
+    found = [path_class_of(one) for one in content]
+    return [one for one in found if one is not None]
+
+
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise _broken(path, error) from error
-
-
-def _class_ref(content: Mapping[str, Any]) -> PathClassRef:
-    colour = content.get("color")
-    names = tuple(part.strip() for part in content["name"].split(":"))
-    if colour is None:
-        return PathClassRef(names)
-    red, green, blue = (int(value) for value in colour)
-    return PathClassRef(names, (red, green, blue))
 
 
 def _broken(path: Path, error: Exception) -> UsageError:
