@@ -18,7 +18,7 @@ final String INSTALLED = ''
 // her2bridge: end
 
 if (!SHARED) {
-    throw new IllegalStateException('Run  her2bridge scripts install  in a terminal; use the script that it writes.')
+    throw new IllegalStateException('Not installed: run  her2bridge scripts install  in a terminal.')
 }
 def shared = new GroovyClassLoader(getClass().classLoader)
 def her2script = shared.parseClass(new GroovyCodeSource(new File(SHARED, 'Her2Script.groovy'), 'UTF-8'))
@@ -29,6 +29,9 @@ her2script.run(python: PYTHON, shared: SHARED, installed: INSTALLED, binding: bi
         throw her2.failure('There is no viewer to colour tiles in.', image.name, 'Open the image in QuPath.')
     }
     def tiles = image.tiles
+    if (!tiles) {
+        throw her2.failure('There are no tiles of her2bridge here.', image.name, 'Run "HER2 - Score this image" first.')
+    }
     def labels = her2.names.classes*.label
     def question = 'Colour the tiles by the probability of which class? 0 is the tile class Negative.'
     def answer = her2.user.choose('HER2', question, ['Their classes'] + labels)

@@ -18,7 +18,7 @@ final String INSTALLED = ''
 // her2bridge: end
 
 if (!SHARED) {
-    throw new IllegalStateException('Run  her2bridge scripts install  in a terminal; use the script that it writes.')
+    throw new IllegalStateException('Not installed: run  her2bridge scripts install  in a terminal.')
 }
 def shared = new GroovyClassLoader(getClass().classLoader)
 def her2script = shared.parseClass(new GroovyCodeSource(new File(SHARED, 'Her2Script.groovy'), 'UTF-8'))
@@ -28,7 +28,7 @@ her2script.run(python: PYTHON, shared: SHARED, installed: INSTALLED, binding: bi
     def given = her2.argument('output')
     def file = given ? new File(given) : her2.user.fileToSave('HER2: export labels', "${image.name}.geojson.gz")
     if (file == null) {
-        file = her2.projectFile("labels/${image.entry.ID}.geojson.gz")
+        file = her2.projectFile("labels/${image.entry?.ID}.geojson.gz")
         file.parentFile.mkdirs()
     }
     def count = image.exportLabels(file)

@@ -20,7 +20,7 @@ final String INSTALLED = ''
 // her2bridge: end
 
 if (!SHARED) {
-    throw new IllegalStateException('Run  her2bridge scripts install  in a terminal; use the script that it writes.')
+    throw new IllegalStateException('Not installed: run  her2bridge scripts install  in a terminal.')
 }
 def shared = new GroovyClassLoader(getClass().classLoader)
 def her2script = shared.parseClass(new GroovyCodeSource(new File(SHARED, 'Her2Script.groovy'), 'UTF-8'))
@@ -29,7 +29,7 @@ her2script.run(python: PYTHON, shared: SHARED, installed: INSTALLED, binding: bi
     def image = her2.image
     def given = her2.argument('file')
     def file = given ? new File(given) : her2.user.fileToOpen('HER2: import predictions')
-    file = file ?: her2.projectFile("results/${image.entry.ID}.geojson.gz")
+    file = file ?: her2.projectFile("results/${image.entry?.ID}.geojson.gz")
     if (!file.isFile()) {
         throw her2.failure('There is no such file.', file.toString(), 'Name it: -a file=tiles.geojson.gz')
     }

@@ -20,7 +20,7 @@ final String INSTALLED = ''
 // her2bridge: end
 
 if (!SHARED) {
-    throw new IllegalStateException('Run  her2bridge scripts install  in a terminal; use the script that it writes.')
+    throw new IllegalStateException('Not installed: run  her2bridge scripts install  in a terminal.')
 }
 def shared = new GroovyClassLoader(getClass().classLoader)
 def her2script = shared.parseClass(new GroovyCodeSource(new File(SHARED, 'Her2Script.groovy'), 'UTF-8'))
@@ -38,6 +38,9 @@ her2script.run(python: PYTHON, shared: SHARED, installed: INSTALLED, binding: bi
         [name: shown, why: unsaved ? 'open with unsaved changes: save it first' : null, chosen: score == null]
     }
     def places = her2.user.pick('HER2: score project', 'Which images? Each is saved when it is scored.', rows)
+    if (!places) {
+        return
+    }
     def progress = her2.user.progress('Scoring the project')
     def lines
     try {

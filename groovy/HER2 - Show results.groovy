@@ -18,7 +18,7 @@ final String INSTALLED = ''
 // her2bridge: end
 
 if (!SHARED) {
-    throw new IllegalStateException('Run  her2bridge scripts install  in a terminal; use the script that it writes.')
+    throw new IllegalStateException('Not installed: run  her2bridge scripts install  in a terminal.')
 }
 def shared = new GroovyClassLoader(getClass().classLoader)
 def her2script = shared.parseClass(new GroovyCodeSource(new File(SHARED, 'Her2Script.groovy'), 'UTF-8'))
@@ -38,6 +38,9 @@ her2script.run(python: PYTHON, shared: SHARED, installed: INSTALLED, binding: bi
             standings = her2.standings(progress)
         }
         progress.close()
+        if (standings.size() != entries.size()) {  // images came or went since the project was saved
+            standings = []
+        }
     }
     def rows = entries.withIndex().collect { entry, place ->
         def there = entry.metadataMap
@@ -50,5 +53,9 @@ her2script.run(python: PYTHON, shared: SHARED, installed: INSTALLED, binding: bi
         [entry.imageName, shown[0], (standings[place] ?: '') + unsaved, reader] + shown.tail()
     }
     def columns = ['Image', 'Score', 'Does it stand?', 'Reader', 'Status', '3+ %', '2+ %', '1+ %', '0 %', 'For review']
-    her2.user.table('HER2: results', note, columns, rows) { place -> her2.qupath.openImageEntry(entries[place]) }
+    her2.user.table('HER2: results', note, columns, rows) { place ->
+        if (her2.qupath.project.is(her2.project)) {
+            her2.qupath.openImageEntry(entries[place])
+        }
+    }
 }

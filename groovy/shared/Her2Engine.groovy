@@ -332,7 +332,7 @@ class Her2Failure extends RuntimeException {
         StackTraceElement place = error.stackTrace.find { StackTraceElement one -> one.fileName =~ /\.groovy$/ }
         String where = place ? "${place.fileName}, line ${place.lineNumber}" : 'unknown'
         return new Her2Failure("Something went wrong that the script does not know: ${error}", where,
-            'Nothing was saved. Please report it with QuPath\'s log (View, Show log).', error)
+            'Please report it with QuPath\'s log (View, Show log).', error)
     }
 
 }

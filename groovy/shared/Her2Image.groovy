@@ -130,7 +130,7 @@ class Her2Image {
      * bridge: a Her2Bridge; settings: for the engine; classes: the list of classes that the user sees; listener: of
      * the bridge's. Returns the event image_scored, and with it `new_classes`: PathClasses that the user's list lacks.
      */
-    Map score(Object bridge, Map settings, Collection<PathClass> classes, Object listener) {
+    Map score(Object bridge, Map settings, Collection<PathClass> classes, Object listener, Closure isStill = { true }) {
         File folder = bridge.newRequest()
         try {
             writeRequest(bridge, folder, settings, classes)
@@ -139,6 +139,10 @@ class Her2Image {
             if (regionState() != before) {
                 throw new Her2Failure('The annotations were changed while they were scored; nothing was written.', name,
                     'Run the script again, and leave the annotations alone until it is done.')
+            }
+            if (!isStill()) {
+                throw new Her2Failure('The image was opened or closed while it was scored; nothing was written.', name,
+                    'Run the script again, and leave the image where it is until it is done.')
             }
             Map update = bridge.update(folder)
             apply(kind.read(new File(folder, 'tiles.geojson')), update)

@@ -20,6 +20,7 @@ class Her2Log implements Her2Bridge.Listener {
 
     /** Told, and thrown on: QuPath then counts the script as failed. */
     void failed(Her2Failure failure) {
+        failure.log.each { LOG.warn('engine: {}', it) }
         LOG.error(failure.message)
         throw failure
     }

@@ -79,7 +79,7 @@ class Her2Script {
         if (project == null) {
             throw failure('No project is open.', 'QuPath', 'Open a project, and run the script again.')
         }
-        project.imageList
+        project.imageList.toList()  // from 0.6 the list itself follows what is added and removed
     }
 
     RuntimeException failure(String what, String where, String nextStep) {
@@ -114,7 +114,7 @@ class Her2Script {
         def progress = user.progress("Scoring ${one.name}")
         Map scored
         try {
-            scored = score(one, more, progress)
+            scored = score(one, more, progress) { viewer == null || viewer.imageData.is(imageData) }
         } finally {
             progress.close()
         }
@@ -125,20 +125,24 @@ class Her2Script {
 
     /** Blind mode: the reader's score, asked and kept before ours is made or shown. */
     private void askReader(Object image) {
-        String read = settings.blind ? user.readerScore(image.name) : null
-        if (read != null) {
-            image.setMetadata(names.reader_score, read)
+        if (!settings.blind || viewer == null || image.metadata[names.reader_score]) {
+            return  // a reading after ours was seen would not be blind
         }
+        if (image.entry == null) {
+            throw failure('Blind reading needs a project: your score could not be kept.', image.name,
+                'Add the image to a project, or set blind = false.')
+        }
+        image.setMetadata(names.reader_score, user.readerScore(image.name))
     }
 
-    /** Score one image; the result goes into its ImageData, and nothing is saved. */
-    private Map score(Object image, Map more, Object progress) {
+    /** Score one image; the result goes into its ImageData if that isStill where it was. Nothing is saved. */
+    private Map score(Object image, Map more, Object progress, Closure isStill) {
         def shown = project?.pathClasses ?: qupath?.availablePathClasses ?: []
-        Map scored = image.score(bridge, bridge.forEngine(settings) + more, shown, progress)
+        Map scored = image.score(bridge, bridge.forEngine(settings) + more, shown, progress, isStill)
         addClasses(scored.new_classes)
         addStep(image, scored)
         if (settings.lock) {
-            image.regions(settings.region_classes).each { it.locked = true }
+            image.lock(image.regions(settings.region_classes), true)
         }
         scored
     }
@@ -191,7 +195,7 @@ class Her2Script {
             locked: regions && regions.every { it.locked },
             onFill: { overlay?.setFillDetections(it) },
             onOpacity: { overlay?.setOpacity(it as float) },
-            onLock: { on -> image.lock(regions, on) },
+            onLock: { on -> viewer?.imageData?.is(imageData) ? image.lock(regions, on) : null },
         )
     }
 
@@ -257,14 +261,22 @@ class Her2Script {
     private Map scoreAndSave(Object entry, Object progress) {
         def open = viewerOf(entry)
         def one = open ? imageOf(open.imageData) : classes.image.read(names, project, entry)
+        def before = one.metadata
         try {
             if (open && one.imageData.changed) {
                 throw failure('The image was changed in QuPath meanwhile.', one.name, 'Save it, and score it again.')
             }
-            Map scored = score(one, [:], progress)
+            Map scored = score(one, [:], progress) {
+                def now = viewerOf(entry)
+                open == null ? now == null : open.is(now) && open.imageData.is(one.imageData)
+            }
             entry.saveImageData(one.imageData)
             project.syncChanges()
             return scored
+        } catch (Exception failed) { // groovylint-disable-line CatchException
+            // A score must not stand without its tiles.
+            (one.metadata.keySet() + before.keySet()).each { one.setMetadata(it, before[it]) }
+            throw failed
         } finally {
             open ?: one.close()
         }

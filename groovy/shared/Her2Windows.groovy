@@ -222,7 +222,7 @@ class Her2Windows {
             table.items.setAll(rows)
             table.rowFactory = {
                 def row = new TableRow<List<String>>()
-                row.onMouseClicked = { if (!row.empty) { opened(row.index) } }
+                row.onMouseClicked = { if (!row.empty) { opened(rows.findIndexOf { it.is(row.item) }) } }
                 row
             }
             table.setPrefSize(980, 380)
