@@ -15,6 +15,7 @@ from her2bridge.demo import Demo
 from her2bridge.errors import NoEarlierScore
 from her2bridge.qupath import results
 from her2bridge.qupath.seam import ImageUpdate
+from her2bridge.qupath.side_files import read_side_files
 from her2bridge.run import UNKNOWN_MODEL
 from her2bridge.scope import scope_of
 from her2bridge.settings import RunSettings
@@ -130,7 +131,7 @@ class TestRecalculate:
         assert again.counts == before.counts
         assert any("whole slide" in reason for reason in again.review)
         assert set(tiles_by_region(demo)) == {None}
-        assert not measured(demo)
+        assert read_side_files(demo.project.parent, entry_of(demo).id).region_measurements == {}
 
     def test_tiles_of_another_model_are_refused(self, demo: Demo) -> None:
         run(demo.project)
