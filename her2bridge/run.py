@@ -263,7 +263,6 @@ def _write(run: _Run, entry: Entry, stored: StoredTiles, analysis: Analysis, now
     below = not now.choice.whole_slide
     rows = earlier.open_cells(len(grid))
     fresh = results.new_tiles(analysis.predictions, rows, run.classes, run.id, below_regions=below)
-    staying = staying_tiles(stored, earlier, grid, run.classes, below_regions=below)
     foreign = results.foreign_keys(entry.metadata, left_metadata(run.project.folder, entry.id))
     if foreign:
         run.emit(ev.Warned(entry.name, f"not written by her2bridge, and so left as they are: {', '.join(foreign)}"))
@@ -276,8 +275,11 @@ def _write(run: _Run, entry: Entry, stored: StoredTiles, analysis: Analysis, now
     measured = zip(grid.regions, score.region_counts, strict=True) if below else ()
     measurements = {r.id: results.region_measurements(counts, assessable=score.assessable) for r, counts in measured}
     counts = ev.counts_by_label(score.counts)
-    side = SideResult(entry.id, entry.name, metadata, measurements, run.classes, counts, [fresh, *staying])
-    written_to = str(write_side_files(run.project.folder, side))
+    written_to = ""
+    if run.project.keeps_results:
+        tiles_now = [fresh, *staying_tiles(stored, earlier, grid, run.classes, below_regions=below)]
+        side = SideResult(entry.id, entry.name, metadata, measurements, run.classes, counts, tiles_now)
+        written_to = str(write_side_files(run.project.folder, side))
     if entry.read_only_reason is None:
         removed = [stored.ids[row] for row in earlier.replaced]
         run.project.merge_path_classes(run.classes)

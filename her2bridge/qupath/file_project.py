@@ -49,6 +49,7 @@ class FileProject(ABC):
     """A project; see ``seam.Project``. A backend says how an image is read and written."""
 
     backend: str
+    keeps_results = True
 
     def __init__(self, path: Path) -> None:
         """Read the ``project.qpproj`` at a path.

@@ -43,6 +43,7 @@ class RequestProject:
     backend = "an image open in QuPath"
     read_only_reason: str | None = None
     saved_uri: str | None = None
+    keeps_results = False  # the folder is gone when it has been answered
 
     def __init__(self, folder: Path) -> None:
         """Read a request.

@@ -248,6 +248,11 @@ class Project(Protocol):
         ...
 
     @property
+    def keeps_results(self) -> bool:
+        """Whether a run leaves its results beside the project too, for ``restore``."""
+        ...
+
+    @property
     def entries(self) -> Sequence[Entry]:
         """The images, in the project's order."""
         ...

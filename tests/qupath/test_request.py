@@ -52,6 +52,7 @@ def test_the_answer_is_what_a_run_writes(demo: Demo, tmp_path: Path) -> None:
     (scored,) = [event for event in heard if isinstance(event, ev.ImageScored)]
     update = json.loads((tmp_path / "request" / UPDATE).read_text(encoding="utf-8"))
     assert update["metadata"] == scored.metadata
+    assert not (tmp_path / "request" / "her2bridge").exists()  # results beside a folder that is thrown away
     assert [one["name"] for one in update["path_classes"]] == ["Negative", "1+", "2+", "3+", "Normal", "Noise*"]
 
 
