@@ -25,6 +25,10 @@
     │   ├── BundleNotFound
     │   ├── BundleDamaged       a hash that is wrong, keys that are missing
     │   └── DeviceUnavailable
+    ├── DatasetError            labelled tiles
+    │   ├── DatasetNotFound
+    │   ├── DatasetDamaged
+    │   └── NotEnoughLabels     a class, a patient or a split that is wanted and is not there
     ├── NoEarlierScore          nothing to recalculate, or not with this model
     ├── OutOfMemory             Java's heap is too small for an image
     ├── WriteFailed             a full disk, a folder that cannot be written
@@ -161,6 +165,24 @@ class DeviceUnavailable(ModelError):
     """The device that was asked for is not here."""
 
     exit_code = 2
+
+
+class DatasetError(Her2BridgeError):
+    """Labelled tiles."""
+
+
+class DatasetNotFound(DatasetError):
+    """No dataset where one was named."""
+
+    exit_code = 2
+
+
+class DatasetDamaged(DatasetError):
+    """A dataset that is not what its card says."""
+
+
+class NotEnoughLabels(DatasetError):
+    """A class, a patient or a split that is wanted and is not there."""
 
 
 class NoEarlierScore(Her2BridgeError):

@@ -166,6 +166,101 @@ class RunFinished(Event):
 
 
 @dataclass(frozen=True)
+class TaskProgress(Event):
+    """How far a piece of long work is that no image's tiles measure; times in seconds."""
+
+    task: str
+    done: int
+    total: int
+    per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class LabelsRead(Event):
+    """The labels of one image have become tiles; ``left_out``: tiles or regions by reason."""
+
+    image: str
+    tiles: Mapping[str, int]
+    left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class DatasetWritten(Event):
+    """Last event of ``her2bridge labels``."""
+
+    folder: str
+    slides: int
+    patients: int
+    tiles: Mapping[str, int]
+    splits: Mapping[str, int]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TrainingStarted(Event):
+    """A network is about to be trained, or is gone on with after ``epoch`` epochs."""
+
+    title: str
+    recipe: str
+    tiles: int
+    validation_tiles: int
+    epoch: int
+    epochs: int
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class EpochFinished(Event):
+    """All training tiles were seen once more; times in seconds."""
+
+    title: str
+    epoch: int
+    epochs: int
+    learning_rate: float
+    loss: float
+    accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    validation_macro_f1: float
+    seconds: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class BundleWritten(Event):
+    """Last event of ``her2bridge train`` and ``her2bridge train-score``."""
+
+    folder: str
+    model: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Evaluated(Event):
+    """Last event of ``her2bridge evaluate``; all figures are in ``folder``."""
+
+    folder: str
+    model: str
+    tiles: int
+    patients: int
+    accuracy: float
+    macro_f1: float
+    expected_calibration_error: float
+
+
+@dataclass(frozen=True)
+class ExperimentFinished(Event):
+    """Last event of ``her2bridge experiment``; its table is in ``folder``."""
+
+    experiment: str
+    folder: str
+    repeats: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Failed(Event):
     """Last event of a command that failed as a whole."""
 

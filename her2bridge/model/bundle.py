@@ -9,6 +9,7 @@ norm and GCT in fp32. The card says what the network is and what it must be fed:
     patch_size_px    side of a tile, pixels
     spacing_um_px    µm per pixel of a tile
     transform        {"mean": [3], "std": [3]} of RGB, uint8 divided by 255: input = (rgb / 255 − mean) / std
+    temperature      optional: what the logits are divided by before the softmax; 1 where it is absent
     hashes           {"weights.safetensors": sha256 of the file}
     whspn            optional: {"data": what it learned from, "widths", …}; the weights then hold it, as ``whspn.…``
 
@@ -77,6 +78,11 @@ class Bundle:
     sha256: str
     card: Mapping[str, Any]
     spec: TileSpec
+
+    @property
+    def temperature(self) -> float:
+        """What the logits are divided by before the softmax (Guo et al. 2017); changes no class."""
+        return float(self.card.get("temperature", 1.0))
 
     def network(self) -> RepVGG:
         """The network in training form, fp32, on the CPU, in eval mode: a fresh one at each call.
@@ -256,6 +262,9 @@ def _card_faults(card: dict[str, Any]) -> list[str]:
         faults.append("patch_size_px must be a whole number above 0")
     if not _are_numbers([mpp], 1) or not isinstance(mpp, int | float) or mpp <= 0:
         faults.append("spacing_um_px must be a number above 0")
+    temperature = card.get("temperature", 1.0)
+    if not _are_numbers([temperature], 1) or temperature <= 0:
+        faults.append("temperature must be a number above 0")
     transform = card.get("transform")
     if not isinstance(transform, dict) or not all(_are_numbers(transform.get(key), 3) for key in ("mean", "std")):
         faults.append("transform must hold mean and std, three numbers each")

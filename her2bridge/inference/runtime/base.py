@@ -52,9 +52,9 @@ def normalisation(card: Mapping[str, Any]) -> tuple[Float32Array, Float32Array]:
     return scale, shift
 
 
-def softmax(logits: Float32Array) -> Float32Array:
-    """Softmax of each row."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+def softmax(logits: Float32Array, temperature: float = 1.0) -> Float32Array:
+    """Softmax of each row, the logits divided by the bundle's temperature."""
+    powers = np.exp((logits - logits.max(axis=1, keepdims=True, initial=-np.inf)) / temperature)
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 

@@ -54,6 +54,7 @@ class OpenVinoRuntime:
         model = _convert(openvino, _FromPixels(bundle).eval(), torch.zeros((2, size, size, 3), dtype=torch.uint8))
         model.reshape([-1, size, size, 3])
         hints = {"INFERENCE_PRECISION_HINT": _HINTS[self.precision], "PERFORMANCE_HINT": "LATENCY"}
+        self._temperature = bundle.temperature
         self._compiled = core.compile_model(model, "CPU", hints)
 
     def __call__(self, tiles: ByteArray) -> Float32Array:
@@ -61,7 +62,7 @@ class OpenVinoRuntime:
         if not len(tiles):
             return np.empty((0, 6), dtype=np.float32)
         logits = self._compiled(np.ascontiguousarray(tiles))[0]
-        return softmax(np.asarray(logits, dtype=np.float32))
+        return softmax(np.asarray(logits, dtype=np.float32), self._temperature)
 
 
 def _convert(openvino: Any, network: nn.Module, example: torch.Tensor) -> Any:

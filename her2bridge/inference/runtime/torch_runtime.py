@@ -36,6 +36,7 @@ class TorchRuntime:
         self._scale, self._shift = scale, shift
         network: nn.Module = fuse(bundle.network()).eval()
         self._network = network.to(device, self._dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._temperature = bundle.temperature
         self._largest: int | None = None
 
     def __call__(self, tiles: ByteArray) -> Float32Array:
@@ -49,7 +50,7 @@ class TorchRuntime:
         while start < len(tiles):
             part = tiles[start : start + (self._largest or len(tiles))]
             try:
-                results.append(softmax(self._logits(part)))
+                results.append(softmax(self._logits(part), self._temperature))
             except torch.cuda.OutOfMemoryError as error:
                 self._halve(len(part), error)
             else:
