@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Sequence
 from itertools import groupby
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 import her2bridge.events as ev
+from her2bridge.cli.bar import Bar, span
 from her2bridge.cli.console import RESEARCH_USE_ONLY, counted, printable, table
+from her2bridge.cli.learning_teller import tell_learning
 from her2bridge.errors import Her2BridgeError
 from her2bridge.qupath.results import WHSPN
 from her2bridge.records import NOT_ASSESSABLE, TUMOUR_CLASSES, Status
 
-_SECONDS_BETWEEN_LINES = 10.0
 _NAMES_AT_MOST = 10
 _WIDTH_OF_ALL = 120  # characters, for the whole table of scores
 _STYLES = {
@@ -39,7 +37,7 @@ class RunTeller:
 
     def __init__(self, results: Console, notes: Console) -> None:
         self._results, self._notes = results, notes
-        self._bar = _TileBar(notes)
+        self._bar = Bar(notes)
         self._started: ev.RunStarted | None = None
         self._ended: ev.RunFinished | ev.RestoreFinished | None = None
         self._scored: list[ev.ImageScored] = []
@@ -59,7 +57,9 @@ class RunTeller:
                 of = f"{event.index + 1}/{self._started.images} " if self._started else ""
                 self._bar.start(f"{of}{printable(event.image)}", event.tiles)
             case ev.Progress():
-                self._bar.show(event)
+                self._bar.show(event.done, event.tiles_per_second, event.seconds_left)
+            case ev.TaskProgress():
+                self._bar.follow(event)
             case ev.Warned(image=None):
                 self._say(f"Warning: {printable(event.message)}", "yellow")
             case ev.Warned():
@@ -91,6 +91,9 @@ class RunTeller:
                 )
             case ev.RunFinished() | ev.RestoreFinished():
                 self._ended = event
+            case _:
+                self._bar.stop()
+                tell_learning(event, self._say)
 
     def tell_failure(self, event: ev.ImageFailed) -> None:
         """An image's error, three parts."""
@@ -170,48 +173,6 @@ class RunTeller:
         self._notes.print(text, soft_wrap=True, style=style)
 
 
-class _TileBar:
-    """Progress of one image: a bar on a terminal, elsewhere a line every ten seconds."""
-
-    def __init__(self, notes: Console) -> None:
-        self._notes = notes
-        self._last = 0.0
-        self._shown: tuple[Progress, TaskID] | None = None
-
-    def start(self, title: str, tiles: int) -> None:
-        self.stop()
-        self._last = time.monotonic()
-        if not self._notes.is_interactive:
-            return
-        bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} tiles"),
-            TextColumn("{task.fields[speed]}"),
-            console=self._notes,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._shown = bar, bar.add_task(title, total=tiles, speed="")
-        bar.start()
-
-    def show(self, event: ev.Progress) -> None:
-        speed = f"{event.tiles_per_second:,.0f} tiles/s, {_span(event.seconds_left)} left"
-        if self._shown is not None:
-            bar, task = self._shown
-            bar.update(task, completed=event.done, speed=speed)
-        elif time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES and event.done < event.total:
-            self._last = time.monotonic()
-            name = printable(event.image)
-            self._notes.print(f"{name}: {event.done:,} of {event.total:,} tiles, {speed}", soft_wrap=True)
-
-    def stop(self) -> None:
-        if self._shown is not None:
-            self._shown[0].stop()
-            self._shown = None
-
-
 def _score_table(scored: Sequence[ev.ImageScored], width: int) -> Table:
     """One line an image; on a narrow terminal without what the lines above it said: status and reasons."""
     is_wide = width >= _WIDTH_OF_ALL
@@ -244,13 +205,4 @@ def _ending(event: ev.RunFinished | ev.RestoreFinished, planned: int) -> str:
         return f"{event.restored} restored, {event.skipped} skipped, {event.failed} failed"
     stopped = "Stopped by Ctrl-C; what was finished is kept: " if event.interrupted else ""
     done = f"{planned} to be scored" if planned else f"{event.scored} scored"
-    return f"{stopped}{done}, {event.skipped} skipped, {event.failed} failed, in {_span(event.seconds)}"
-
-
-def _span(seconds: float) -> str:
-    """``45 s``, ``3:07 min``, ``2:00 h``."""
-    whole = math.ceil(seconds)
-    if whole < 100:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes}:{rest:02} min" if minutes < 100 else f"{minutes // 60}:{minutes % 60:02} h"
+    return f"{stopped}{done}, {event.skipped} skipped, {event.failed} failed, in {span(event.seconds)}"

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from her2bridge import events as ev
-from her2bridge.cli import teller
+from her2bridge.cli import bar
 from her2bridge.cli.console import console, counted, printable
 from her2bridge.cli.teller import RunTeller
 from her2bridge.records import Status
@@ -152,11 +152,11 @@ def test_names_are_text_and_no_commands() -> None:
 
 def test_without_a_terminal_there_are_lines_now_and_then_and_no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 5.0, 10.0, 10.0, 15.0, 25.0, 25.0, 30.0])  # asked twice where a line is told
-    monkeypatch.setattr(teller, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(bar, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     progress = [ev.Progress("a.tif", done, 9000, 1500.0, 95.0) for done in (1000, 2000, 3000, 4000)]
     _, notes = told([STARTED, ev.ImageStarted("a.tif", 0, 1, 9000, 0.25, "QuPath"), *progress])
     lines = [line for line in notes.splitlines() if "9,000" in line]
-    assert lines == [f"a.tif: {n} of 9,000 tiles, 1,500 tiles/s, 95 s left" for n in ("2,000", "4,000")]
+    assert lines == [f"1/3 a.tif: {n} of 9,000 tiles, 1,500 tiles/s, 95 s left" for n in ("2,000", "4,000")]
     assert "\x1b" not in notes
 
 
@@ -184,3 +184,43 @@ def test_consoles_without_a_terminal_are_wide(monkeypatch: pytest.MonkeyPatch) -
 
 def test_counted() -> None:
     assert [counted(n, "tile") for n in (0, 1, 2000)] == ["0 tiles", "1 tile", "2,000 tiles"]
+
+
+def test_a_task_has_a_line_now_and_then_and_an_epoch_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 5.0, 12.0, 12.0, 13.0, 40.0, 41.0])
+    monkeypatch.setattr(bar, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    tasks = [ev.TaskProgress("Reading tiles", done, 400, 7.25, 30.0) for done in (10, 90, 95)]
+    epoch = ev.EpochFinished("fold 1", 2, 9, 0.05, 0.5, 0.8, 0.6, 0.75, 0.7, 4.0, 28.0)
+    other = ev.TaskProgress("Drawing", 1, 2, 100.0, 0.5)
+    _, notes = told([*tasks, epoch, other])
+    assert notes.splitlines() == [
+        "Reading tiles: 90 of 400, 7.2 a second, 30 s left",
+        "fold 1, epoch 2/9: loss 0.500, accuracy 0.800; validation loss 0.600, macro-F1 0.700 (4 s, 28 s left)",
+    ]
+
+
+def test_what_learning_tells() -> None:
+    counts = {"0": 3, "1+": 2, "2+": 0, "3+": 0, "normal": 1, "noise": 0}
+    nan = float("nan")
+    _, notes = told(
+        [
+            ev.LabelsRead("a.tif", counts, {"too little tissue": 4, "conflict": 0}),
+            ev.DatasetWritten("/d", 2, 1, counts, {"train": 5, "val": 1, "test": 0}, "ab" * 32),
+            ev.TrainingStarted("", "modern", 5, 0, 3, 10, "cpu", "fp32"),
+            ev.EpochFinished("", 10, 10, 0.0, 0.5, 0.8, nan, nan, nan, 4.0, 0.0),
+            ev.BundleWritten("/b", "b 1", "cd" * 32),
+            ev.Evaluated("/e", "b", 6, 1, 0.5, 0.4, 0.1),
+            ev.ExperimentFinished("table4", "/x", 2, 3.0),
+        ]
+    )
+    assert notes.splitlines() == [
+        "a.tif: 6 labelled tiles; too little tissue: 4",
+        "6 tiles of 2 slides, 1 patient: train 5, val 1, test 0",
+        "Written to /d",
+        "5 tiles to train on, 0 to validate; recipe modern, 10 epochs on cpu, fp32, going on after epoch 3",
+        "epoch 10/10: loss 0.500, accuracy 0.800 (4 s)",
+        "Model b 1, SHA-256 cdcdcdcdcdcd",
+        "Written to /b",
+        "Written to /e",
+        "Written to /x",
+    ]
