@@ -62,6 +62,14 @@ def test_names_are_the_classes_in_lower_case() -> None:
         "restored",
         "restore_finished",
         "run_finished",
+        "task_progress",
+        "labels_read",
+        "dataset_written",
+        "training_started",
+        "epoch_finished",
+        "bundle_written",
+        "evaluated",
+        "experiment_finished",
         "failed",
     }
 

@@ -52,7 +52,7 @@ def bundle() -> Any:
     return random_bundle()
 
 
-def random_bundle() -> Any:
+def random_bundle(temperature: float = 1.0) -> Any:
     torch.manual_seed(3)
     network = build(NetworkSpec(attention="gct")).eval()
     with torch.no_grad():
@@ -61,7 +61,14 @@ def random_bundle() -> Any:
                 module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
                 module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
                 module.weight.uniform_(0.5, 1.5)
-    return SimpleNamespace(name="tiny", sha256="0" * 64, card=CARD, spec=TileSpec(256, 0.25), network=lambda: network)
+    return SimpleNamespace(
+        name="tiny",
+        sha256="0" * 64,
+        card=CARD,
+        spec=TileSpec(256, 0.25),
+        temperature=temperature,
+        network=lambda: network,
+    )
 
 
 def some_tiles(count: int, seed: int = 0) -> ByteArray:
@@ -88,6 +95,19 @@ class TestBase:
         expected = torch.from_numpy(logits).softmax(dim=1).numpy()
         np.testing.assert_allclose(softmax(logits), expected, rtol=1e-6)
         assert softmax(np.empty((0, 6), np.float32)).shape == (0, 6)
+
+    def test_a_temperature_cools_the_softmax(self) -> None:
+        logits = np.array([[4.0, 0.0, -2.0]], dtype=np.float32)
+        np.testing.assert_allclose(softmax(logits, 2.0), softmax(logits / 2), rtol=1e-6)
+
+    @pytest.mark.parametrize("make", [TorchRuntime, openvino_runtime.OpenVinoRuntime], ids=["torch", "openvino"])
+    def test_runtimes_heed_the_bundles_temperature(self, make: Any) -> None:
+        tiles = some_tiles(3)
+        arguments = (torch.device("cpu"), "fp32") if make is TorchRuntime else ("fp32",)
+        plain, cool = (make(random_bundle(temperature), *arguments)(tiles) for temperature in (1.0, 2.0))
+        expected = plain**0.5 / (plain**0.5).sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(cool, expected, atol=2e-4)
+        assert np.abs(cool - plain).max() > 0.01
 
     @pytest.mark.parametrize("transform", [None, {}, {"mean": [1, 1, 1], "std": [1, 0, 1]}, {"mean": [0], "std": [1]}])
     def test_no_transform(self, transform: Any) -> None:

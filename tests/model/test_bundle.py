@@ -205,6 +205,8 @@ def test_card_that_is_no_json(bundle: Bundle) -> None:
         ("classes", ["0", "1+"], "classes must be"),
         ("patch_size_px", 0, "patch_size_px"),
         ("spacing_um_px", float("nan"), "spacing_um_px"),
+        ("temperature", 0, "temperature must be"),
+        ("temperature", "1", "temperature must be"),
         ("transform", {"mean": [0, 0, 0], "std": [1, 1]}, "mean and std"),
         ("transform", {"mean": [0, 0, 0], "std": [1, 0, 1]}, "std must lie above 0"),
         ("hashes", {}, "SHA-256"),
