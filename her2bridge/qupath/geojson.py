@@ -31,7 +31,7 @@ from her2bridge.storage import write_atomically
 
 _DELIMITER = ":"  # between the names of a derived PathClass; QuPath prints a space after it, and strips when it reads
 _UNCLASSIFIED = -1
-_DESCRIPTION = "ANNOTATION_DESCRIPTION"
+DESCRIPTION = "ANNOTATION_DESCRIPTION"
 _NO_ANNOTATIONS = frozenset(
     {"detection", "tile", "cell", "tmaCore", "tma_core", "root"}
     | {"PathDetectionObject", "PathTileObject", "PathCellObject", "TMACoreObject", "PathRootObject"}
@@ -120,7 +120,7 @@ def read_regions(path: Path) -> list[PathObject]:
 
 def _features(tiles: NewTiles) -> Iterator[dict[str, Any]]:
     """The Features of a group of tiles."""
-    classified = [{"objectType": "tile", "classification": _classification(one)} for one in tiles.path_classes]
+    classified = [{"objectType": "tile", "classification": classification_of(one)} for one in tiles.path_classes]
     heads: list[dict[str, Any]] = [*classified, {"objectType": "tile"}]  # the last one is number −1
     x0, y0, x1, y1 = tiles.bounds().T.tolist()
     values = _numbers(tiles.measurements)
@@ -138,7 +138,7 @@ def _features(tiles: NewTiles) -> Iterator[dict[str, Any]]:
         }
 
 
-def _classification(path_class: PathClassRef) -> dict[str, Any]:
+def classification_of(path_class: PathClassRef) -> dict[str, Any]:
     """A PathClass as QuPath writes it; without a colour too it must have the key, or QuPath refuses the file.
 
     QuPath refuses a name that holds its delimiter, so such a name becomes several.
@@ -289,7 +289,7 @@ def _annotation(
         geometry=None if geometry is None else _shape(geometry),
         plane=(int(plane.get("c", -1)), int(plane.get("z", 0)), int(plane.get("t", 0))),
         measurements=_measurements(properties.get("measurements") or {}),
-        description=metadata.pop(_DESCRIPTION, None),
+        description=metadata.pop(DESCRIPTION, None),
         metadata=metadata,
         locked=properties.get("isLocked") is True,
         is_ellipse=geometry is not None and geometry.get("isEllipse") is True,

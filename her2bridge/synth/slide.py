@@ -77,13 +77,13 @@ def write_slide(
     imaging = Imaging(blur=rng.uniform(0.15, 0.3), sharpen=0.0, grain=1.2, jpeg=None)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         pixels = np.memmap(Path(folder) / "pixels", dtype=np.uint8, mode="w+", shape=(height, width, 3))
-        _lay_glass(pixels, stains, np.random.default_rng([seed, 3]))
+        lay_glass(pixels, stains, np.random.default_rng([seed, 3]))
         for (x, y, _, _), picture, cover in _render(_patches(truth, stains, ground, imaging), workers):
             window = pixels[y : y + picture.shape[0], x : x + picture.shape[1]]
             weight = cover[..., None].astype(np.float32) / np.float32(255.0)
             window[...] = (window + (picture - window.astype(np.float32)) * weight + 0.5).astype(np.uint8)
         part = Path(folder) / path.name
-        _write_pyramid(part, pixels, mpp, quality)
+        write_pyramid(part, pixels, mpp, quality)
         del pixels
         part.replace(path)
     return truth
@@ -199,7 +199,7 @@ def _raster(geometry: BaseGeometry, bounds: tuple[int, int, int, int]) -> F32:
     return np.asarray(canvas, dtype=np.float32)
 
 
-def _lay_glass(pixels: npt.NDArray[np.uint8], stains: Stains, rng: np.random.Generator) -> None:
+def lay_glass(pixels: npt.NDArray[np.uint8], stains: Stains, rng: np.random.Generator) -> None:
     """Glass with a little grain, strip by strip."""
     height, width = pixels.shape[:2]
     for top in range(0, height, _TILE):
@@ -209,7 +209,7 @@ def _lay_glass(pixels: npt.NDArray[np.uint8], stains: Stains, rng: np.random.Gen
         pixels[top : top + rows] = np.clip(light + np.float32(0.5), 0, 255).astype(np.uint8)
 
 
-def _write_pyramid(path: Path, pixels: npt.NDArray[np.uint8], mpp: float, quality: int) -> None:
+def write_pyramid(path: Path, pixels: npt.NDArray[np.uint8], mpp: float, quality: int) -> None:
     """Level 0 and two reduced ones as pages of a tiled TIFF, the resolution in pixels per cm."""
     import tifffile
 
