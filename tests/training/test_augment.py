@@ -60,6 +60,7 @@ def test_brown_varies_less_than_blue(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of pure stains: haematoxylin's density goes from 0.7 to 1.35, DAB's from 0.88 to 1.12."""
     monkeypatch.setattr(module, "COLOUR", (1.0, 1.0))
     monkeypatch.setattr(module, "GLASS", (0.0, 0.0))
+    assert module.GAINS[1][1] - module.GAINS[1][0] < 0.5 * (module.GAINS[0][1] - module.GAINS[0][0])
     for vector, (low, high) in ((module._HAEMATOXYLIN, module.GAINS[0]), (module._DAB, module.GAINS[1])):
         density = 0.5 * torch.tensor(vector) / torch.tensor(vector).norm()
         rgb = torch.pow(10.0, -density).view(1, 3, 1, 1).expand(200, 3, 2, 2)

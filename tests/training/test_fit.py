@@ -157,7 +157,7 @@ def test_what_is_finished_is_given_back_without_training(tmp_path: Path, monkeyp
     ("recipe", "settings"), [(replace(QUICK, learning_rate=0.01), {}), (QUICK, {"seed": 5})], ids=["recipe", "seed"]
 )
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path, recipe: Recipe, settings: dict[str, int]) -> None:
-    fitted(replace(QUICK, epochs=1), folder=tmp_path)
+    fitted(folder=tmp_path)
     with pytest.raises(UsageError, match="checkpoint") as error:
         fitted(recipe, folder=tmp_path, **settings)
     assert "--restart" in error.value.next_step
@@ -188,6 +188,30 @@ def test_rare_classes_are_drawn_as_often() -> None:
         )
         assert (labels[training._order()] == 3).mean() == pytest.approx(share, abs=0.08)
     assert sorted(training._order().tolist()) == list(range(320))
+
+
+def test_every_epoch_has_an_order_and_every_step_a_change_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the same tiles would always be seen together, and always alike."""
+    fetched, seeds = [], []
+    batches, changed = module._Training._batches, module.augment
+
+    def watched(self: Any, ahead: Any) -> Any:
+        for rows, pixels in batches(self, ahead):
+            fetched.append(tuple(rows.tolist()))
+            yield rows, pixels
+
+    def heard(rgb: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        seeds.append(generator.initial_seed())
+        return changed(rgb, generator)
+
+    monkeypatch.setattr(module._Training, "_batches", watched)
+    monkeypatch.setattr(module, "augment", heard)
+    fitted(replace(QUICK, balance="none"))
+    assert len(fetched) == len(set(fetched)) == len(seeds) == len(set(seeds)) == 15
+    for epoch in range(3):
+        assert sorted(row for rows in fetched[5 * epoch : 5 * epoch + 5] for row in rows) == list(range(80))
+    fitted(replace(QUICK, augment=False))
+    assert len(seeds) == 15
 
 
 def test_weights_of_classes_in_the_loss() -> None:
