@@ -1,6 +1,8 @@
 """Tiles as they might have been cut, turned, stained and scanned otherwise; on the device, a batch at once.
 
-What is drawn at random comes from a generator on the CPU, so that equal seeds change tiles alike on every device.
+JPEG, which the drawings that the shipped model learned from were put through, is left out: tiles of slides have been
+through it. What is drawn at random comes from a generator on the CPU, so that equal seeds change tiles alike on every
+device.
 """
 
 from __future__ import annotations

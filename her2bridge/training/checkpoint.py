@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import threading
@@ -12,15 +13,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from her2bridge.errors import UsageError
 from her2bridge.storage import write_atomically
+from her2bridge.training.samples import Samples
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 _KEY = "fit"
+_SAMPLED = 64  # tiles whose pixels are compared
 
 
 @dataclass
@@ -68,6 +73,23 @@ def load_checkpoint(folder: Path, digest: str) -> tuple[Place, dict[str, torch.T
     if place.digest != digest:
         raise _refused(path, "is of other tiles, another recipe, seed or network, or of more or fewer processes")
     return place, tensors
+
+
+def digest_of(told: Mapping[str, Any], network: nn.Module, train: Samples, validation: Samples) -> str:
+    """SHA-256 of what decides the outcome of a training; of the pixels, a sample.
+
+    Args:
+        told: plain values.
+        network: as it starts.
+    """
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
+    for samples in (train, validation):
+        some = np.unique(np.linspace(0, len(samples) - 1, _SAMPLED).astype(np.int64)) if len(samples) else []
+        digest.update(f"{samples.pixels.shape}".encode() + samples.labels.tobytes())
+        digest.update(np.ascontiguousarray(samples.pixels[some]).tobytes() if len(some) else b"")
+    return digest.hexdigest()
 
 
 def _refused(path: Path, why: str) -> UsageError:

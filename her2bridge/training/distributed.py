@@ -5,21 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
+_PATIENCE = timedelta(hours=12)
+"""The others wait while the first one reads tiles and measures."""
+
 
 @contextmanager
-def joined() -> Iterator[None]:
-    """Take part in the group that torchrun's environment describes; nothing where there is none."""
+def joined(device: str = "auto") -> Iterator[None]:
+    """Take part in the group that torchrun's environment describes; nothing where there is none.
+
+    Args:
+        device: as it will be trained on; GPUs speak over NCCL, CPUs over Gloo.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield
         return
-    on_gpu = torch.cuda.is_available()
+    on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=_PATIENCE)
     try:
         yield
     finally:
@@ -45,3 +53,12 @@ def wait() -> None:
     """Until all have come here."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def any_of(said: bool, device: torch.device) -> bool:
+    """Whether one of them says so; all must ask at the same step."""
+    if not dist.is_initialized():
+        return said
+    flag = torch.tensor(float(said), device=device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag.item())

@@ -11,7 +11,6 @@ writes outside its memory. CUDA gets channels last.
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 import time
@@ -36,6 +35,7 @@ from her2bridge.training.augment import augment
 from her2bridge.training.checkpoint import (
     CHECKPOINT_FILE,
     Place,
+    digest_of,
     interrupts_put_off,
     load_checkpoint,
     save_checkpoint,
@@ -51,6 +51,7 @@ MEAN, STD = (0.72, 0.68, 0.75), (0.20, 0.22, 0.18)
 
 METRICS_FILE = "metrics.jsonl"
 _SECONDS_BETWEEN_CHECKPOINTS = 180.0
+_STEPS_BETWEEN_QUESTIONS = 16  # whether another process has heard Ctrl-C
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Fitted:
 
     Attributes:
         network: on the CPU, in eval mode: the mean over the steps where the recipe keeps one, else the last.
-        history: figures of each epoch, as ``EpochFinished`` tells them; None where a figure does not exist.
+        history: figures of each epoch, as ``EpochFinished`` tells them; None where a figure does not exist. Only the
+            first of several processes has it; loss and accuracy are of its part of the tiles.
     """
 
     network: nn.Module
@@ -136,12 +138,13 @@ def logits_of(
     was_training = network.training
     home = next((one.device for one in network.parameters()), torch.device("cpu"))
     network.to(place).eval()
+    mean, std = (_planes(values, place) for values in transform)
     found = np.empty((len(samples), len(TileClass)), dtype=np.float32)
     with torch.inference_mode():
         for start in range(0, len(samples), batch_size):
             pixels = np.ascontiguousarray(samples.pixels[start : start + batch_size])
             rgb = _as_rgb(pixels, place)
-            found[start : start + len(pixels)] = network(_normalise(rgb, transform)).float().cpu().numpy()
+            found[start : start + len(pixels)] = network((rgb - mean) / std).float().cpu().numpy()
     network.to(home).train(was_training)
     return found
 
@@ -181,7 +184,8 @@ class _Training:
         )
         self._steps = max(1, len(train) // self._batch)
         self._place = Place(self._digest())
-        self._sums = torch.zeros(3, dtype=torch.float64)  # loss, tiles found right, tiles; of this epoch
+        self._sums = torch.zeros(2, device=self._device)  # of loss and of tiles found right; of this epoch and process
+        self._transform = tuple(_planes(values, self._device) for values in settings.transform)
 
     def run(self) -> Fitted:
         """All epochs that are left."""
@@ -210,7 +214,7 @@ class _Training:
             self._step(forward, rows, pixels)
             place.step += 1
             tick(place.step)
-            if is_interrupted():
+            if self._is_asked(place.step) and distributed.any_of(is_interrupted(), self._device):
                 self._keep()
                 raise KeyboardInterrupt
             if time.monotonic() - last_kept > _SECONDS_BETWEEN_CHECKPOINTS:
@@ -221,6 +225,10 @@ class _Training:
             self._finish_epoch(time.monotonic() - began)
         self._sums.zero_()
         self._keep()
+
+    def _is_asked(self, step: int) -> bool:
+        """Whether to ask for Ctrl-C after this step; several processes wait for each other when they do."""
+        return distributed.size() == 1 or step % _STEPS_BETWEEN_QUESTIONS == 0
 
     def _batches(self, ahead: ThreadPoolExecutor) -> Iterator[tuple[IntArray, ByteArray]]:
         """This process's part of each batch that is left; the next one is fetched while one is worked on."""
@@ -257,19 +265,18 @@ class _Training:
         rgb = _as_rgb(pixels, device)
         if self._recipe.augment:
             rgb = augment(rgb, torch.Generator().manual_seed(seed))
-        target = torch.from_numpy(self._train.labels[rows]).to(device, non_blocking=True)
+        target = _on_device(torch.from_numpy(self._train.labels[rows]), device)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)  # for networks with dropout
             with torch.autocast(device.type, torch.bfloat16, enabled=self._dtype == torch.bfloat16):
-                logits = forward(_normalise(rgb, self._settings.transform))
+                logits = forward((rgb - self._transform[0]) / self._transform[1])
             loss = self._loss(logits.float(), target)
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()
         self._optimiser.step()
         self._follow()
         right = (logits.argmax(1) == target).sum()
-        self._sums = self._sums.to(device) if device.type == "cuda" else self._sums
-        self._sums += torch.stack([loss.detach() * len(rows), right, torch.tensor(len(rows), device=device)])
+        self._sums += torch.stack([loss.detach() * len(rows), right])
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -287,15 +294,15 @@ class _Training:
     def _finish_epoch(self, seconds: float) -> None:
         """Measure, remember and tell."""
         place, recipe = self._place, self._recipe
-        loss, right, tiles = self._sums.cpu().tolist()
+        loss, right = (self._sums / (self._steps * self._batch // distributed.size())).tolist()
         seen = _measured(self._mean, self._validation, self._settings, str(self._device))
         event = EpochFinished(
             title=self._title,
             epoch=place.epoch,
             epochs=recipe.epochs,
             learning_rate=recipe.rate_at(place.epoch),
-            loss=loss / max(tiles, 1),
-            accuracy=right / max(tiles, 1),
+            loss=loss,
+            accuracy=right,
             validation_loss=seen[0],
             validation_accuracy=seen[1],
             validation_macro_f1=seen[2],
@@ -348,26 +355,17 @@ class _Training:
         for name, parameter in self._network.named_parameters():
             if name in momentum:
                 self._optimiser.state[parameter]["momentum_buffer"] = momentum[name].to(self._device)
-        self._sums = tensors["sums"]
+        self._sums = tensors["sums"].to(self._device)
 
     def _digest(self) -> str:
-        """Of what decides the outcome; of the pixels a sample."""
-        some = np.linspace(0, len(self._train) - 1, min(len(self._train), 64)).astype(np.int64)
-        start = [
-            (name, list(value.shape), float(value.double().sum())) for name, value in self._network.state_dict().items()
-        ]
         told = {
             "recipe": asdict(self._recipe),
             "seed": self._settings.seed,
             "transform": self._settings.transform,
             "precision": str(self._dtype),
             "processes": distributed.size(),
-            "labels": hashlib.sha256(self._train.labels.tobytes()).hexdigest(),
-            "pixels": hashlib.sha256(np.ascontiguousarray(self._train.pixels[some]).tobytes()).hexdigest(),
-            "shape": list(self._train.pixels.shape),
-            "start": hashlib.sha256(json.dumps(start).encode()).hexdigest(),
         }
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        return digest_of(told, self._network, self._train, self._validation)
 
 
 def _measured(network: nn.Module, samples: Samples, settings: FitSettings, device: str) -> tuple[float, float, float]:
@@ -381,13 +379,14 @@ def _measured(network: nn.Module, samples: Samples, settings: FitSettings, devic
 
 
 def _as_rgb(pixels: ByteArray, device: torch.device) -> Tensor:
-    """uint8 [b, h, w, 3] to RGB of 0–1, float [b, 3, h, w], on the device; over pinned memory to a GPU."""
-    tensor = torch.from_numpy(pixels)
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255.0
-    return tensor.to(device).permute(0, 3, 1, 2).contiguous().float() / 255.0
+    """uint8 [b, h, w, 3] to RGB of 0–1, float [b, 3, h, w], on the device."""
+    return _on_device(torch.from_numpy(pixels), device).permute(0, 3, 1, 2).contiguous().float() / 255.0
 
 
-def _normalise(rgb: Tensor, transform: tuple[tuple[float, float, float], tuple[float, float, float]]) -> Tensor:
-    mean, std = (torch.tensor(values, device=rgb.device).view(1, 3, 1, 1) for values in transform)
-    return (rgb - mean) / std
+def _on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The same there; over pinned memory to a GPU, so that nothing waits."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def _planes(values: tuple[float, float, float], device: torch.device) -> Tensor:
+    return torch.tensor(values, device=device).view(1, 3, 1, 1)

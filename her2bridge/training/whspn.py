@@ -67,7 +67,10 @@ def scores_by_rule(tiles: IntArray) -> IntArray:
 
 
 def measure(predicted: IntArray, scores: IntArray) -> dict[str, Any]:
-    """Accuracy, quadratic kappa and confusion matrix (rows truth), for the four scores and for the three readings."""
+    """Accuracy, quadratic kappa and confusion matrix (rows truth), for the four scores and for the three readings.
+
+    The kappa is None where all slides have one score and are given it.
+    """
     figures: dict[str, Any] = {"slides": len(scores)}
     for name, truth, guess in (
         ("four_classes", scores, predicted),
@@ -76,10 +79,16 @@ def measure(predicted: IntArray, scores: IntArray) -> dict[str, Any]:
         labels = _SCORES if name == "four_classes" else [0, 1, 2]
         figures[name] = {
             "accuracy": round(float((truth == guess).mean()), 4),
-            "quadratic_kappa": round(float(cohen_kappa_score(truth, guess, labels=labels, weights="quadratic")), 4),
+            "quadratic_kappa": _quadratic_kappa(truth, guess),
             "rows_truth_columns_predicted": confusion_matrix(truth, guess, labels=labels).tolist(),
         }
     return figures
+
+
+def _quadratic_kappa(truth: IntArray, guess: IntArray) -> float | None:
+    if len({*truth.tolist(), *guess.tolist()}) < 2:
+        return None
+    return round(float(cohen_kappa_score(truth, guess, labels=_SCORES, weights="quadratic")), 4)
 
 
 def describe(metrics: Mapping[str, Mapping[str, Any]]) -> str:
