@@ -1,9 +1,9 @@
 /*
  * HER2: remove from the open image exactly what her2bridge wrote (research use only).
  *
- * That is: its tiles wherever they are (those that you corrected too), its measurements on annotations, its keys
- * in the image's metadata, its steps in the history. A reader's own score, the classes in the class list and
- * everything else stay. Saves nothing.
+ * That is: its tiles wherever they are (those that you corrected too), its annotations of labels that a model doubts,
+ * its measurements on annotations, its keys in the image's metadata, its steps in the history. A reader's own score,
+ * the classes in the class list and everything else stay. Saves nothing.
  *
  * Headless: QuPath script "HER2 - Clear results.groovy" -p project.qpproj [-i image] --save
  */
@@ -28,7 +28,8 @@ her2script.run(python: PYTHON, shared: SHARED, installed: INSTALLED, binding: bi
     def image = her2.image
     def ours = image.ours()
     def question = "Remove from ${image.name}: ${ours.tiles.size()} tiles (${ours.corrected} corrected by hand), " +
-        "measurements of ${ours.measured.size()} annotations, ${ours.keys.size()} keys of the metadata?"
+        "${ours.suspects.size()} suspect labels, measurements of ${ours.measured.size()} annotations, " +
+        "${ours.keys.size()} keys of the metadata?"
     if (!her2.user.confirm('HER2: clear results', question, 'Remove')) {
         return
     }

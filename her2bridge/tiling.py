@@ -18,7 +18,7 @@ from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from her2bridge.errors import BadRegion, NoCalibration, UsageError
-from her2bridge.records import ByteArray, FloatArray, IntArray, Region, TileGrid, TileSpec
+from her2bridge.records import BoolArray, ByteArray, FloatArray, IntArray, Region, TileGrid, TileSpec
 
 NOTED_RATIO = 1.1
 """Up to here a slide counts as of the bundle's resolution: 40× scanners say 0.22 to 0.275 µm/px."""
@@ -74,7 +74,7 @@ def make_grid(
     """
     _check_share(min_overlap)
     lattice = _Lattice(spec.side(slide_mpp), size)
-    cut_out = _union([mended for mended in map(_mend, exclusions) if mended is not None])
+    cut_out = _union([mended for mended in map(mend, exclusions) if mended is not None])
     warnings: list[str] = []
     areas: list[float] = []
     keys: list[IntArray] = []
@@ -200,7 +200,7 @@ class _Lattice:
 
 def _prepare(region: Region, image: BaseGeometry) -> tuple[BaseGeometry | None, str | None, list[str]]:
     """The region's area, the fault that forbids to tile it, and what a person should know."""
-    area = _mend(region.geometry)
+    area = mend(region.geometry)
     if area is None:
         return None, "it has no area", []
     notes = []
@@ -208,12 +208,12 @@ def _prepare(region: Region, image: BaseGeometry) -> tuple[BaseGeometry | None, 
         notes.append(f"outline mended ({shapely.is_valid_reason(region.geometry).split('[')[0].lower()})")
     if image.covers(area):
         return area, None, notes
-    if _mend(area.intersection(image)) is None:
+    if mend(area.intersection(image)) is None:
         return area, "it lies outside the image", notes
     return area, None, [*notes, "it reaches beyond the image and is clipped"]
 
 
-def _mend(geometry: BaseGeometry) -> BaseGeometry | None:
+def mend(geometry: BaseGeometry) -> BaseGeometry | None:
     """The polygonal part of a geometry, made valid; None where it has none."""
     if geometry.is_empty or not np.isfinite(shapely.get_coordinates(geometry)).all():
         return None
@@ -238,12 +238,8 @@ def _label(region: Region, number: int) -> str:
 def tissue_region(
     thumbnail: ByteArray, downsample: float, *, min_part: float = 100.0, max_hole: float = 256.0
 ) -> BaseGeometry:
-    """Where tissue lies, in level-0 pixels; an empty geometry where there is none.
-
-    A pixel's darkness is the optical density of its darkest channel against the glass, so that pale haematoxylin and
-    brown DAB alike stand out. It is smoothed, cut by Otsu's threshold (kept above 0.015, so that blank glass stays
-    blank, and below 0.025, so that strong stain does not push pale tissue out) and cleared of specks and small holes.
-    Black, as scanners fill what they did not scan, is no tissue.
+    """Where tissue lies, in level-0 pixels; an empty geometry where there is none: ``tissue_mask``, cleared of specks
+    and small holes.
 
     Args:
         thumbnail: uint8 [h, w, 3], best at 8 to 16 µm/px.
@@ -251,12 +247,7 @@ def tissue_region(
         min_part: smaller parts are dropped, thumbnail px².
         max_hole: smaller holes are filled, thumbnail px².
     """
-    glass = np.maximum(np.percentile(thumbnail.reshape(-1, 3), 95, axis=0), 160.0)
-    density = np.log10(glass / np.maximum(thumbnail, 1.0)).max(axis=2)
-    density[thumbnail.max(axis=2) < 20] = 0.0
-    smooth = _box_mean(np.clip(density, 0.0, 1.0), 2)
-    mask = smooth > min(max(_otsu(smooth), 0.015), 0.025)
-    whole = _outline(mask)
+    whole = _outline(tissue_mask(thumbnail))
     parts = []
     for part in shapely.get_parts(whole):
         filled = Polygon(part.exterior, [ring for ring in part.interiors if Polygon(ring).area > max_hole])
@@ -264,6 +255,24 @@ def tissue_region(
             parts.append(filled)
     tissue = shapely.union_all(parts) if parts else Polygon()
     return shapely.transform(tissue, lambda points: points * downsample)
+
+
+def tissue_mask(thumbnail: ByteArray) -> BoolArray:
+    """Which pixels of a thumbnail show tissue, bool [h, w].
+
+    A pixel's darkness is the optical density of its darkest channel against the glass, so that pale haematoxylin and
+    brown DAB alike stand out. It is smoothed and cut by Otsu's threshold (kept above 0.015, so that blank glass stays
+    blank, and below 0.025, so that strong stain does not push pale tissue out). Black, as scanners fill what they did
+    not scan, is no tissue.
+
+    Args:
+        thumbnail: uint8 [h, w, 3], best at 8 to 16 µm/px.
+    """
+    glass = np.maximum(np.percentile(thumbnail.reshape(-1, 3), 95, axis=0), 160.0)
+    density = np.log10(glass / np.maximum(thumbnail, 1.0)).max(axis=2)
+    density[thumbnail.max(axis=2) < 20] = 0.0
+    smooth = _box_mean(np.clip(density, 0.0, 1.0), 2)
+    return np.asarray(smooth > min(max(_otsu(smooth), 0.015), 0.025))
 
 
 def _box_mean(values: FloatArray, radius: int) -> FloatArray:

@@ -28,6 +28,7 @@ from her2bridge.qupath.results import (
     SPECIMEN_KEY,
 )
 from her2bridge.qupath.seam import OWNERSHIP_KEY, PathClassRef
+from her2bridge.qupath.suspect_labels import SUSPECT_CLASS
 from her2bridge.records import NOT_ASSESSABLE, TUMOUR_CLASSES, Specimen, TileClass
 from her2bridge.scripts import (
     BEGIN,
@@ -99,6 +100,7 @@ def test_the_names_are_those_that_python_writes() -> None:
     names = json.loads((ROOT / "groovy" / "shared" / "names.json").read_text(encoding="ascii"))
     assert (names["schema"], names["version"], names["events_schema"]) == (1, version(), events.SCHEMA)
     assert names["ownership_key"] == OWNERSHIP_KEY
+    assert names["suspect_class"] == str(SUSPECT_CLASS)
     assert tuple(names["metadata"].values()) == METADATA_KEYS
     assert tuple(names["region_measurements"].values()) == REGION_MEASUREMENTS
     assert all(name.endswith(f"% tiles {key[6:]}") for key, name in names["metadata"].items() if "share" in key)

@@ -205,7 +205,7 @@ class Her2Image {
                 "Look whether it is the right image; it lacks the annotation ${lost.first()}.")
         }
         def remove = update.remove as Set
-        removeTiles(tiles.findAll { it.ID.toString() in remove })
+        removeMarked(tiles.findAll { it.ID.toString() in remove })
         fresh.groupBy { it.parent }.each { parent, group ->
             (parent == null ? imageData.hierarchy.rootObject : byId[parent]).addChildObjects(group*.tile)
         }
@@ -219,9 +219,9 @@ class Her2Image {
         imageData.hierarchy.fireHierarchyChangedEvent(this)
     }
 
-    private void removeTiles(List<PathObject> old) {
+    private void removeMarked(List<PathObject> old) {
         imageData.hierarchy.selectionModel.deselectObjects(old)
-        imageData.hierarchy.removeObjects(old, true)  // true: what somebody put below a tile stays
+        imageData.hierarchy.removeObjects(old, true)  // true: what somebody put below one stays
     }
 
     private static void removeMeasurements(PathObject object, Collection<String> gone) {
@@ -313,11 +313,12 @@ class Her2Image {
         names.metadata.values().findAll { there.containsKey(it) && !(it in foreign) }
     }
 
-    /** What Clear results would remove: [tiles, corrected, keys, measured (annotations), steps]. */
+    /** What Clear results would remove: [tiles, corrected, suspects, keys, measured (annotations), steps]. */
     Map ours() {
         [
             tiles: tiles,
             corrected: tiles.count { isCorrected(it) },
+            suspects: annotations.findAll { kind.isSuspect(it) },
             keys: ourKeys(),
             measured: annotations.findAll { one ->
                 names.region_measurements.values().any { one.measurementList.containsKey(it) }
@@ -328,7 +329,7 @@ class Her2Image {
 
     /** Remove exactly what her2bridge wrote. Classes stay in the user's list: others may use them. */
     void clear(Map ours) {
-        removeTiles(ours.tiles)
+        removeMarked(ours.tiles + ours.suspects)
         ours.measured.each { removeMeasurements(it, names.region_measurements.values()) }
         ours.keys.each { setMetadata(it, null) }
         imageData.historyWorkflow.removeSteps(ours.steps)

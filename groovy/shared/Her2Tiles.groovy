@@ -1,5 +1,5 @@
 /*
- * Tile objects of her2bridge's: which are ours, what they say, and how they go into GeoJSON files and come out of them.
+ * Objects of her2bridge's: which are ours, what tiles say, and how they go into GeoJSON files and come out of them.
  *
  * QuPath's core classes only (no GUI), 0.5.1 to 0.7.
  */
@@ -38,6 +38,12 @@ class Her2Tiles {
 
     boolean isOurs(PathObject object) {
         object.isTile() && object.metadata.containsKey(names.ownership_key)
+    }
+
+    /** Whether this marks a label that a model doubts; one that a person gave another class is theirs. */
+    boolean isSuspect(PathObject object) {
+        object.isAnnotation() && object.metadata.containsKey(names.ownership_key) &&
+            object.pathClass?.toString() == names.suspect_class
     }
 
     /** Probabilities of a tile's six classes, in the network's order; NaN where it has none. */

@@ -16,10 +16,15 @@ from her2bridge.cli.analyze import analyze
 from her2bridge.cli.answer import answer
 from her2bridge.cli.demo import demo
 from her2bridge.cli.doctor import doctor
+from her2bridge.cli.evaluate import evaluate
+from her2bridge.cli.experiment import experiment
+from her2bridge.cli.labels import labels
 from her2bridge.cli.models import models
 from her2bridge.cli.restore import restore
 from her2bridge.cli.run import run
 from her2bridge.cli.scripts import scripts
+from her2bridge.cli.train import train
+from her2bridge.cli.train_score import train_score
 from her2bridge.errors import Interrupted, UsageError
 from her2bridge.version import version
 
@@ -30,9 +35,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 _WrongUsage: Any = typer.BadParameter.__base__  # of all that the parser refuses; typer names only this one of them
-for _command in (run, analyze, demo, models, restore, doctor):
+for _command in (run, analyze, demo, models, restore, doctor, train, train_score, evaluate, experiment):
     app.command()(_command)
 scripts.command()(answer)
+app.add_typer(labels, name="labels")
 app.add_typer(scripts, name="scripts")
 
 
@@ -72,7 +78,7 @@ def main() -> NoReturn:
 
 def _tell_wrong_usage(error: Any) -> int:
     """What the parser does not understand, in three parts."""
-    command = error.ctx.command_path if error.ctx is not None else "her2bridge"
+    command = error.ctx.command_path.rstrip() if error.ctx is not None else "her2bridge"
     told = UsageError(error.format_message(), where=command, next_step=f"{command} --help shows what can be given.")
     typer.echo(f"Error: {told}", err=True)
     return told.exit_code

@@ -99,7 +99,7 @@ def stored_probabilities(stored: StoredTiles, grid: TileGrid) -> Float32Array:
     """What earlier runs saw of each of the grid's n tiles, float32 [n, 6]; NaN where there is nothing."""
     known = np.full((len(grid), len(PROBABILITY_NAMES)), np.nan, dtype=np.float32)
     cells = cells_of(stored.bounds, grid)
-    known[cells[cells >= 0]] = _written(stored)[cells >= 0]
+    known[cells[cells >= 0]] = written_probabilities(stored)[cells >= 0]
     return known
 
 
@@ -121,8 +121,8 @@ def _in_regions(bounds: FloatArray, grid: TileGrid, ids: Collection[str]) -> Boo
     return inside
 
 
-def _written(stored: StoredTiles) -> Float32Array:
-    """The class probabilities of stored tiles, float32 [m, 6]."""
+def written_probabilities(stored: StoredTiles) -> Float32Array:
+    """The class probabilities that stored tiles were written with, float32 [m, 6]; NaN where a tile has none."""
     missing = np.full(len(stored), np.nan, dtype=np.float32)
     return np.stack([stored.measurements.get(name, missing) for name in PROBABILITY_NAMES], axis=1)
 
@@ -134,7 +134,7 @@ def corrected_rows(stored: StoredTiles) -> BoolArray:
     """
     count = len(stored)
     said = np.fromiter((class_of(name) for name in stored.class_names), dtype=np.int64, count=count)
-    written = _written(stored)
+    written = written_probabilities(stored)
     known = np.asarray(np.isfinite(written).all(axis=1))
     return np.asarray(known & (said != np.where(known[:, None], written, 0).argmax(axis=1)))
 
@@ -210,7 +210,7 @@ def _staying_group(
         classes=np.array([LEFT_OUT if name is None else distinct.index(name) for name in names], dtype=np.int64),
         path_classes=refs,
         measurement_names=PROBABILITY_NAMES,
-        measurements=_written(stored)[rows],
+        measurements=written_probabilities(stored)[rows],
         mark=mark,
         ids=[stored.ids[row] for row in rows],
     )

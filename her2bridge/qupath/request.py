@@ -107,7 +107,17 @@ class RequestEntry:
         return self._graded
 
     def apply(self, update: ImageUpdate) -> None:
-        """Write the answer, for the script to put it into the image."""
+        """Write the answer, for the script to put it into the image.
+
+        Raises:
+            UsageError: it holds new annotations, which the scripts do not take.
+        """
+        if update.annotations:
+            raise UsageError(
+                "An image that is open in QuPath takes no new annotations from outside.",
+                where=self.name,
+                next_step="Save the image, close the project in QuPath, and name the project instead.",
+            )
         folder = self._project.folder
         write_tiles(folder / NEW_TILES, update.tiles)
         content = {

@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 from her2bridge.records import Float32Array, FloatArray, IntArray
 
 OWNERSHIP_KEY = "_her2bridge"
-"""Object metadata key that marks a tile as ours; its value is the run's id. QuPath's tables hide keys that begin so."""
+"""Object metadata key that marks an object as ours; a tile's value is the run's id. QuPath's tables hide such keys."""
 
 
 @dataclass(frozen=True)
@@ -150,12 +150,17 @@ class ImageUpdate:
     """All that one run changes in one image; applied whole or not at all.
 
     Attributes:
-        remove_ids: tiles of earlier runs to be removed; each must carry the ownership mark.
+        remove_ids: tiles and annotations to be removed; each must carry the ownership mark. What a person put below one
+            takes its place.
         tiles: tile objects to be added, in groups of one side and one mark each.
         region_measurements: annotation id -> {name: value}, in the order in which they are to stand.
         measurement_names: the names that are ours on annotations. Of these, what an annotation has and
             ``region_measurements`` lacks is removed, on every annotation; all other measurements stay.
         metadata: image metadata to be set in the project; keys not named stay. A value of None removes the key.
+        annotations: new ones, with areas, to be added below the root.
+
+    Raises:
+        ValueError: a new annotation is none with an area, lies below another object, or lacks the ownership mark.
     """
 
     remove_ids: Sequence[str]
@@ -163,6 +168,13 @@ class ImageUpdate:
     region_measurements: Mapping[str, Mapping[str, float]]
     measurement_names: frozenset[str]
     metadata: Mapping[str, str | None]
+    annotations: Sequence[PathObject] = ()
+
+    def __post_init__(self) -> None:
+        for one in self.annotations:
+            is_area = one.kind == "annotation" and one.geometry is not None and one.geometry.area > 0
+            if not is_area or one.parent_id is not None or OWNERSHIP_KEY not in one.metadata:
+                raise ValueError(f"not an area of ours below the root: {one.id}")
 
 
 class Entry(Protocol):

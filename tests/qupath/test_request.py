@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import contents
 from script_requests import put_request, take_answer
 from test_run import reclassify
 
@@ -19,7 +20,9 @@ from her2bridge.errors import UsageError
 from her2bridge.qupath.open import open_project
 from her2bridge.qupath.request import IMAGE, TILES, UPDATE, RequestProject
 from her2bridge.qupath.results import RUN
-from her2bridge.qupath.seam import Entry
+from her2bridge.qupath.seam import Entry, ImageUpdate
+from her2bridge.qupath.suspect_labels import suspect_annotation
+from her2bridge.records import TileClass
 from her2bridge.run import run_project, score_project
 from her2bridge.scoring import ScoreSettings
 from her2bridge.settings import RunSettings
@@ -97,6 +100,16 @@ def test_corrections_and_selected_regions_pass_through(demo: Demo, tmp_path: Pat
     score_project(RequestProject(put_request(project, tmp_path / "request")), settings, lambda event: None)
     take_answer(tmp_path / "request", project)
     assert as_seen(open_project(twin, "files").entries[0]) == as_seen(open_project(demo.project, "files").entries[0])
+
+
+def test_new_annotations_are_refused(demo: Demo, tmp_path: Path) -> None:
+    folder = put_request(open_project(demo.project, "files"), tmp_path / "request")
+    before = contents(folder)
+    one = suspect_annotation(np.array([0.0, 64.0]), 64.0, TileClass.ONE, TileClass.THREE, 0.97)
+    with pytest.raises(UsageError, match="no new annotations") as caught:
+        RequestProject(folder).entries[0].apply(ImageUpdate([], [], {}, frozenset(), {}, [one]))
+    assert "name the project" in caught.value.next_step
+    assert contents(folder) == before
 
 
 def test_graded_detections_are_those_that_the_script_chose(demo: Demo, tmp_path: Path) -> None:

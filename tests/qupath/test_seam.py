@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shapely
 from conftest import FIXTURES, contents
 
 from her2bridge.errors import (
@@ -29,6 +30,7 @@ from her2bridge.qupath.via_files import backend as files_backend
 from her2bridge.records import Float32Array
 
 VERSIONS = ("0_5_1", "0_6_0", "0_7_0")
+NEW_ID = str(uuid.UUID(int=3, version=4))
 NOTHING = ImageUpdate([], [], {}, frozenset(), {})
 OURS = frozenset({"HER2: tumour tiles", "HER2: tile H-score"})
 
@@ -259,6 +261,89 @@ class TestApply:
             project.entries[0].apply(ImageUpdate([], [tiles([None])], {}, OURS, {"a": "b"}))
         assert data.with_name("data.qpdata.bkp").read_bytes() == before
         assert project.path.with_name("project.qpproj.backup").read_bytes() == project_before
+
+
+def drawn() -> list[PathObject]:
+    """Annotations of ours: a square, and an area with a hole."""
+    square = PathObject(
+        "annotation",
+        str(uuid.UUID(int=1, version=4)),
+        None,
+        name="label 1+, model 3+",
+        path_class=PathClassRef(("Suspect",), (255, 0, 255)),
+        geometry=shapely.box(100, 200, 364.46, 464.46),
+        metadata={OWNERSHIP_KEY: "suspect"},
+        locked=True,
+        description="labelled 1+, µ, the model says 3+",
+    )
+    area = shapely.box(600.5, 600, 900, 900.25).difference(shapely.Point(700, 700).buffer(40))
+    return [square, replace(square, id=str(uuid.UUID(int=2, version=4)), geometry=area, locked=False, name=None)]
+
+
+class TestAnnotations:
+    def test_they_come_back_as_they_were_given(self, project: Project) -> None:
+        entry = project.entries[0]
+        before, wanted = everything(entry), drawn()
+        with project.writing():
+            entry.apply(replace(NOTHING, annotations=wanted))
+        again = open_project(project.path, "files").entries[0]
+        after = {one.id: one for one in again.objects()}
+        new = {one.id for one in wanted}
+        assert {key: _comparable(one) for key, one in after.items() if key not in new} == before
+        for one in wanted:
+            has = after[one.id]
+            assert _comparable(replace(has, geometry=None)) == _comparable(replace(one, geometry=None))
+            assert one.geometry is not None
+            assert shapely.hausdorff_distance(one.geometry, has.geometry) < 0.02
+        assert len(again.stored_tiles()) == 0
+
+    def test_removing_them_leaves_all_as_it_was(self, project: Project, backend: str) -> None:
+        entry = project.entries[0]
+        data = project.folder / "data" / "1" / "data.qpdata"
+        before, objects, wanted = data.read_bytes(), everything(entry), drawn()
+        with project.writing():
+            entry.apply(replace(NOTHING, annotations=wanted))
+            entry.apply(replace(NOTHING, remove_ids=[wanted[0].id], annotations=[replace(wanted[0], id=NEW_ID)]))
+            assert {one.id for one in entry.annotations()} - objects.keys() == {wanted[1].id, NEW_ID}
+            entry.apply(replace(NOTHING, remove_ids=[wanted[1].id, NEW_ID]))
+        assert everything(entry) == objects
+        assert backend == "paquo" or data.read_bytes() == before
+
+    def test_what_lies_below_one_takes_its_place(self, project: Project) -> None:
+        entry = project.entries[0]
+        before, wanted = everything(entry), drawn()
+        below = tiles([wanted[0].id], 9)
+        with project.writing():
+            entry.apply(replace(NOTHING, annotations=wanted))
+            entry.apply(replace(NOTHING, tiles=[below], measurement_names=OURS))
+            entry.apply(replace(NOTHING, remove_ids=[one.id for one in wanted]))
+        again = open_project(project.path, "files").entries[0]
+        assert {one.id: one.parent_id for one in again.objects() if one.id not in before} == dict.fromkeys(below.ids)
+
+    def test_those_of_persons_are_not_removed(self, project: Project) -> None:
+        entry = project.entries[0]
+        before = contents(project.folder)
+        with project.writing(), pytest.raises(ValueError, match="not ours to remove"):
+            entry.apply(replace(NOTHING, remove_ids=[entry.annotations()[0].id]))
+        assert contents(project.folder) == before
+
+    def test_counts_that_qupath_shows(self, project: Project) -> None:
+        path = project.folder / "data" / "1" / "summary.json"
+        had = json.loads(path.read_bytes())["hierarchy"]
+        with project.writing():
+            project.entries[0].apply(replace(NOTHING, annotations=drawn()))
+        counts = json.loads(path.read_bytes())["hierarchy"]
+        assert counts["nObjects"] == had["nObjects"] + 2
+        assert counts["annotationClassificationCounts"] == had["annotationClassificationCounts"] | {"Suspect": 2}
+
+    @pytest.mark.parametrize(
+        "fault",
+        [{"kind": "tile"}, {"parent_id": "a"}, {"metadata": {}}, {"geometry": None}, {"geometry": shapely.Point(1, 1)}],
+        ids=str,
+    )
+    def test_what_is_none_of_ours_is_refused(self, fault: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match="not an area of ours"):
+            replace(NOTHING, annotations=[replace(drawn()[0], **fault)])
 
 
 class TestLeftAlone:

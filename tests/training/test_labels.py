@@ -94,6 +94,8 @@ def test_the_tissue_rule_spares_noise(tmp_path: Path) -> None:
     assert Counter(places(found).values()) == {"noise": 6, "1+": 2}
     assert found.left_out["tiles of less than 30% tissue"] == 12 + 2
     assert any("regions without a tile: g" in one for one in heard.warnings)
+    some = gather(project, settings=replace(SETTINGS, min_tissue=0.1))
+    assert Counter(places(some).values()) == {"noise": 6, "1+": 4}  # on the edge of the tissue
     every = gather(project, settings=replace(SETTINGS, min_tissue=0.0))
     assert Counter(places(every).values()) == {"noise": 6, "1+": 4, "2+": 12}
 
@@ -189,6 +191,19 @@ def test_corrected_tiles_count_above_regions(tmp_path: Path) -> None:
     assert places(gather(only)) == {(0.0, 0.0): "2+"}
     with pytest.raises(NotEnoughLabels):
         gather(only, settings=replace(SETTINGS, corrections=False))
+
+
+def test_a_place_that_was_corrected_twice(tmp_path: Path) -> None:
+    project = labelled_project(tmp_path / "p", {"s.png": [annotation("r", "3+", SMALL)]})
+    store_tiles(project, [(0, 0), (0, 0), (16, 0), (16, 0)], ["2+", "1+", "2+", "2+"])
+    found = gather(project)
+    assert places(found) == {(1.0, 0.0): "2+", (0.0, 1.0): "3+", (1.0, 1.0): "3+"}
+    assert found.left_out == {"corrected tiles of no label's class": 1}
+
+
+def test_a_file_of_regions_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="The regions cannot be read"):
+        gather(PairLabels(draw_picture(tmp_path / "s.png"), tmp_path / "nowhere.geojson"))
 
 
 def test_corrected_tiles_of_another_field_are_left_out(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import shapely
 
-from her2bridge.qupath.seam import ImageUpdate, PathObject
+from her2bridge.qupath.seam import OWNERSHIP_KEY, ImageUpdate, PathObject
 from her2bridge.qupath.via_files.data_file import Graph
 from her2bridge.qupath.via_files.java_nodes import StreamError
 from her2bridge.qupath.via_files.java_runs import Run
@@ -20,12 +21,9 @@ _ROUNDING = 0.02  # px; QuPath versions keep two decimals or single floats of th
 
 def check_measurements(before: Graph, after: Graph, update: ImageUpdate) -> set[str]:
     """Raise a StreamError where an annotation's measurements are not as wanted; the ids of those that we measure."""
-    old, new = before.annotations(), after.annotations()
-    if len(old) != len(new):
-        raise StreamError("another number of annotations")
     measured = set(update.region_measurements)
-    for had, has in zip(old, new, strict=True):
-        if _measured(had, update) != [(name, repr(value)) for name, value in has.measurements.items()]:
+    for had, has in _staying(before, after, update):
+        if _measured(had, update) != _texts(has.measurements):
             raise StreamError(f"other measurements of the annotation {had.id}")
         if update.measurement_names & set(had.measurements):
             measured.add(had.id)
@@ -37,11 +35,29 @@ def _measured(annotation: PathObject, update: ImageUpdate) -> list[tuple[str, st
     values = update.region_measurements.get(annotation.id, {})
     gone = update.measurement_names | set(values)
     kept = {name: value for name, value in annotation.measurements.items() if name not in gone}
-    return [(name, repr(float(value))) for name, value in {**kept, **values}.items()]
+    return _texts({**kept, **values})
+
+
+def _texts(measurements: Mapping[str, float]) -> list[tuple[str, str]]:
+    return [(name, repr(float(value))) for name, value in measurements.items()]
+
+
+def _staying(before: Graph, after: Graph, update: ImageUpdate) -> Iterator[tuple[PathObject, PathObject]]:
+    """The annotations that are neither removed nor new, as they were and as they are, by their ids.
+
+    Not in the file's order: QuPath moves what lay below a removed object to the end.
+    """
+    removed, new = set(update.remove_ids), {one.id for one in update.annotations}
+    had = [one for one in before.annotations() if not (one.id in removed and OWNERSHIP_KEY in one.metadata)]
+    has = [one for one in after.annotations() if one.id not in new]
+    if len(had) != len(has):
+        raise StreamError("another number of annotations")
+    yield from zip(*(sorted(some, key=lambda one: one.id) for some in (had, has)), strict=True)
 
 
 def check_ours(before: Graph, after: Graph, update: ImageUpdate) -> None:
-    """Raise a StreamError where the marked tiles are not those that stay and those that were added."""
+    """Raise a StreamError where marked tiles and new annotations are not those that stay and those that were added."""
+    _check_new_annotations(after, update)
     removed = set(update.remove_ids)
     had, has = before.stored_tiles(), after.stored_tiles()
     stay = np.array([row for row, one in enumerate(had.ids) if one not in removed], dtype=np.int64)
@@ -61,14 +77,33 @@ def check_ours(before: Graph, after: Graph, update: ImageUpdate) -> None:
         raise StreamError("tiles lie elsewhere")
 
 
-def check_rest(before: Graph, after: Graph) -> None:
+def _check_new_annotations(after: Graph, update: ImageUpdate) -> None:
+    """Raise a StreamError where an annotation is not there once, or not as it was given."""
+    wanted = {one.id: one for one in update.annotations}
+    found = [one for one in after.annotations() if one.id in wanted]
+    if Counter(one.id for one in found) != Counter(one.id for one in update.annotations):
+        raise StreamError("other annotations than those that were added")
+    for has in found:
+        gave = wanted[has.id]
+        if _plain(gave) != _plain(has) or _texts(gave.measurements) != _texts(has.measurements):
+            raise StreamError(f"the new annotation {has.id} is another")
+        if gave.geometry is None or not _same_outline(gave.geometry, has.geometry):
+            raise StreamError(f"the new annotation {has.id} lies elsewhere")
+
+
+def check_rest(before: Graph, after: Graph, update: ImageUpdate) -> None:
     """Raise a StreamError where an object that is not ours has changed.
 
     Annotations are compared whole but for their measurements, outlines up to rounding; detections by their ids, kinds
     and classes.
     """
-    for had, has in zip(before.annotations(), after.annotations(), strict=True):
-        if _plain(had) != _plain(has):
+    above = {one.id: one.parent_id for one in before.annotations() if OWNERSHIP_KEY in one.metadata}
+    gone = above.keys() & set(update.remove_ids)
+    for had, has in _staying(before, after, update):
+        parent = had.parent_id
+        while parent in gone:
+            parent = above[parent]
+        if _plain(replace(had, parent_id=parent)) != _plain(has):
             raise StreamError(f"the annotation {had.id} is another")
         if had.geometry is not None and not _same_outline(had.geometry, has.geometry):
             raise StreamError(f"the annotation {had.id} lies elsewhere")

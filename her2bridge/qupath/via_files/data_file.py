@@ -17,14 +17,23 @@ from pathlib import Path
 from typing import Any
 
 from her2bridge.qupath.entry_files import KNOWN_VERSION, damaged
-from her2bridge.qupath.seam import PathObject, StoredTiles
+from her2bridge.qupath.seam import OWNERSHIP_KEY, PathObject, StoredTiles
 from her2bridge.qupath.via_files.java_maker import Maker
 from her2bridge.qupath.via_files.java_nodes import Block, Enum, Keyed, Node, Object, Part, StreamError, Text
 from her2bridge.qupath.via_files.java_reader import Reader
 from her2bridge.qupath.via_files.java_runs import Run
 from her2bridge.qupath.via_files.java_writer import Writer
 from her2bridge.qupath.via_files.new_objects import Objects
-from her2bridge.qupath.via_files.path_objects import KINDS, OBJECT_ID, PACKAGE, object_id, read_object, walk
+from her2bridge.qupath.via_files.path_objects import (
+    KINDS,
+    OBJECT_ID,
+    PACKAGE,
+    fields_of,
+    object_id,
+    read_object,
+    strings,
+    walk,
+)
 from her2bridge.qupath.via_files.stored_tiles import Columns, centroids, find_marked, joined
 from her2bridge.records import FloatArray
 
@@ -103,6 +112,21 @@ class Graph:
         """
         with _translated(self.where):
             return find_marked(self.root)
+
+    def marked_annotations(self) -> list[Object]:
+        """The annotations that carry our mark.
+
+        Raises:
+            DataFileDamaged: see ``objects``.
+        """
+        with _translated(self.where):
+            return [
+                item
+                for item, _ in walk(self.root)
+                if isinstance(item, Object)
+                and KINDS.get(item.name) == "annotation"
+                and OWNERSHIP_KEY in strings(fields_of(item).metadata)
+            ]
 
     def stored_tiles(self) -> StoredTiles:
         """The tiles that carry our mark, as the seam wants them."""

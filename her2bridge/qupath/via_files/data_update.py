@@ -1,4 +1,4 @@
-"""What a run changes in a data file: tiles removed and added, measurements of regions; all else as it was.
+"""What changes in a data file: tiles and annotations of ours, measurements of regions; all else as it was.
 
 Before bytes are given out they are read again: without what is ours, they and the file they come from must be one
 graph; what is ours must be what was asked for.
@@ -6,7 +6,7 @@ graph; what is ours must be what was asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,7 @@ from her2bridge.qupath.via_files.java_nodes import Keyed, Node, Object, StreamEr
 from her2bridge.qupath.via_files.java_runs import Run
 from her2bridge.qupath.via_files.java_writer import Writer
 from her2bridge.qupath.via_files.new_objects import Objects
-from her2bridge.qupath.via_files.path_objects import fields_of, may_hold_only_detections, with_children
-from her2bridge.qupath.via_files.stored_tiles import Columns
+from her2bridge.qupath.via_files.path_objects import fields_of, may_hold_only_detections, object_id, with_children
 
 _Measure = Callable[[str, Node], Node]
 """From an annotation's id and measurement list to the list that it is to have."""
@@ -37,10 +36,12 @@ def updated(file: DataFile, update: ImageUpdate) -> DataFile:
 
     Raises:
         DataFileDamaged: the new bytes are not what they should be. A fault of ours: they must not be written.
-        ValueError: an id to be removed is not that of a marked tile, or a parent is missing.
+        ValueError: an id to be removed is not that of a marked object, or a parent is missing.
     """
     objects = Objects(Maker(file.nodes))
-    below: dict[str | None, list[Run]] = {}
+    below: dict[str | None, list[Object | Run]] = {}
+    if update.annotations:
+        below[None] = [objects.annotation(one) for one in update.annotations]
     for group in update.tiles:
         for parent, run in objects.tiles(group):
             below.setdefault(parent, []).append(run)
@@ -49,7 +50,7 @@ def updated(file: DataFile, update: ImageUpdate) -> DataFile:
         values = update.region_measurements.get(annotation, {})
         return objects.measurements(node, values, update.measurement_names)
 
-    edited = _Edit(_Gone.of(file.marked, update.remove_ids), below, measure).of(file.root)
+    edited = _Edit(_Gone.of(file, update.remove_ids), below, measure).of(file.root)
     new = DataFile(Writer(len(file.nodes), edited).stream(file.items), file.where)
     try:
         _same_apart_from_ours(file, new, update)
@@ -66,18 +67,18 @@ def updated(file: DataFile, update: ImageUpdate) -> DataFile:
 
 @dataclass(frozen=True)
 class _Gone:
-    """Tiles to be taken out: rows by the identity of the run they stand in, keys of those by themselves."""
+    """Objects to be taken out: rows by the identity of the run they stand in, keys of those by themselves."""
 
     rows: Mapping[int, Set[int]]
     keys: Set[int]
 
     @classmethod
-    def of(cls, marked: Sequence[Columns], ids: Sequence[str]) -> _Gone:
-        """Those of the marked tiles that have these ids."""
+    def of(cls, file: DataFile, ids: Collection[str]) -> _Gone:
+        """Those of the marked tiles and annotations that have these ids."""
         wanted, found = set(ids), set[str]()
         rows: dict[int, set[int]] = {}
         keys: set[int] = set()
-        for columns in marked:
+        for columns in file.marked:
             here = [row for row, one in zip(columns.rows.tolist(), columns.ids, strict=True) if one in wanted]
             if not here:
                 continue
@@ -86,15 +87,19 @@ class _Gone:
                 rows.setdefault(id(columns.holder), set()).update(here)
             else:
                 keys.add(columns.holder.key)
+        for annotation in file.marked_annotations():
+            if (one := object_id(annotation)) in wanted:
+                found.add(str(one))
+                keys.add(annotation.key)
         if wanted - found:
             raise ValueError(f"not ours to remove: {', '.join(sorted(wanted - found)[:5])}")
         return cls(rows, keys)
 
 
 class _Edit:
-    """Objects in place of others, by key: tiles taken out, runs put below parents, measurement lists exchanged."""
+    """Objects in place of others, by key: ours taken out and put below parents, measurement lists exchanged."""
 
-    def __init__(self, gone: _Gone, below: Mapping[str | None, Sequence[Run]], measure: _Measure) -> None:
+    def __init__(self, gone: _Gone, below: Mapping[str | None, Sequence[Object | Run]], measure: _Measure) -> None:
         self._gone = gone
         self._below = dict(below)
         self._measure = measure
@@ -128,7 +133,7 @@ class _Edit:
             for row, each in enumerate(child.objects() if isinstance(child, Run) else (child,)):
                 assert isinstance(each, Object)
                 self._visit(each, annotation_id(each))
-                if row in gone or each.key in self._gone.keys:  # what a person put below a tile stays, in its place
+                if row in gone or each.key in self._gone.keys:  # what a person put below it stays, in its place
                     edited = self._edited.get(each.key, each)
                     assert isinstance(edited, Object)
                     children += fields_of(edited).children
@@ -140,15 +145,19 @@ class _Edit:
 def _same_apart_from_ours(file: DataFile, new: DataFile, update: ImageUpdate) -> None:
     """Raise a StreamError where anything that is not ours has changed."""
     measured = check_measurements(file, new, update)
-    bare = DataFile(Writer(len(new.nodes), _without_ours(new, measured)).stream(new.items), new.where)
-    assert_equal(file.items, bare.items, len(file.nodes), _without_ours(file, measured))
+    added = {one.id for one in update.annotations}
+    bare = DataFile(Writer(len(new.nodes), _without_ours(new, measured, added)).stream(new.items), new.where)
+    assert_equal(file.items, bare.items, len(file.nodes), _without_ours(file, measured, set(update.remove_ids)))
 
 
-def _without_ours(file: DataFile, measured: Set[str]) -> dict[int, Keyed]:
-    """Edits that take out every marked tile, and the measurements of the annotations that we measured."""
+def _without_ours(file: DataFile, measured: Set[str], annotations: Set[str]) -> dict[int, Keyed]:
+    """Edits that take out every marked tile, those marked annotations that have one of these ids, and the measurements
+    of the annotations that we measured.
+    """
 
     def measure(annotation: str, node: Node) -> Node:
         return None if annotation in measured else node
 
-    gone = _Gone.of(file.marked, [one for columns in file.marked for one in columns.ids])
+    marked = {one for one in map(object_id, file.marked_annotations()) if one is not None}
+    gone = _Gone.of(file, {one for columns in file.marked for one in columns.ids} | (marked & annotations))
     return _Edit(gone, {}, measure).of(file.root)

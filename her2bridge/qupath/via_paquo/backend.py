@@ -19,7 +19,7 @@ from her2bridge.errors import DataFileDamaged, OutOfMemory, SlideError, SlideUnr
 from her2bridge.qupath.entry_files import EntryFiles, damaged
 from her2bridge.qupath.file_project import FileProject, Loaded
 from her2bridge.qupath.image_uris import find_slide, path_of
-from her2bridge.qupath.seam import ImageUpdate
+from her2bridge.qupath.seam import OWNERSHIP_KEY, ImageUpdate
 from her2bridge.qupath.via_files.data_check import check_measurements, check_ours, check_rest
 from her2bridge.qupath.via_files.data_file import Graph
 from her2bridge.qupath.via_files.java_nodes import StreamError
@@ -136,6 +136,7 @@ class _LoadedImage(Loaded):
     def _check(self, update: ImageUpdate) -> None:
         """Raise a ValueError where the update asks for what it may not."""
         marked = {one for columns in self._graph.marked for one in columns.ids}
+        marked |= {one.id for one in self._graph.annotations() if OWNERSHIP_KEY in one.metadata}
         if not marked.issuperset(update.remove_ids):
             raise ValueError(f"not ours to remove: {', '.join(sorted({*update.remove_ids} - marked)[:5])}")
         annotations = {one.id for one in self._graph.annotations()}
@@ -166,7 +167,7 @@ class _LoadedImage(Loaded):
             saved = self._read()
             check_measurements(self._graph, saved, update)
             check_ours(self._graph, saved, update)
-            check_rest(self._graph, saved)
+            check_rest(self._graph, saved, update)
         except StreamError as error:
             raise DataFileDamaged(
                 f"What QuPath saved is not what it was given ({error}); the file was put back as it was.",
@@ -177,7 +178,9 @@ class _LoadedImage(Loaded):
     def _change(self, hierarchy: Any, update: ImageUpdate) -> None:
         maker = Maker(self._project.qupath, self._project.path_classes)
         if update.remove_ids:
-            hierarchy.removeObjects(maker.by_id(update.remove_ids, hierarchy.getDetectionObjects()), True)
+            marked = maker.marked(hierarchy.getAnnotationObjects())
+            gone = [maker.by_id(update.remove_ids, some) for some in (hierarchy.getDetectionObjects(), marked)]
+            hierarchy.removeObjects([*gone[0], *gone[1]], True)
         annotations = {str(one.getID()): one for one in hierarchy.getAnnotationObjects()}
         for group in update.tiles:
             for parent, tiles in maker.tiles(group).items():
@@ -185,6 +188,7 @@ class _LoadedImage(Loaded):
                 below.addChildObjects(tiles)
         for one, annotation in annotations.items():
             maker.measure(annotation, update.region_measurements.get(one, {}), sorted(update.measurement_names))
+        hierarchy.getRootObject().addChildObjects([maker.annotation(one) for one in update.annotations])
 
     @contextlib.contextmanager
     def _undone_on_error(self) -> Iterator[None]:

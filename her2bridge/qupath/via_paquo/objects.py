@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from her2bridge.qupath.seam import OWNERSHIP_KEY, NewTiles, PathClassRef
+import shapely
+
+from her2bridge.qupath.seam import OWNERSHIP_KEY, NewTiles, PathClassRef, PathObject
 from her2bridge.qupath.via_files.data_file import Graph
 from her2bridge.qupath.via_paquo.jvm import QuPath
 
@@ -68,6 +70,38 @@ class Maker:
             self._mark(made, key, mark)
             lists[parent].add(made)
         return {parent: each for parent, each in zip(tiles.parent_ids, lists, strict=True) if each.size()}
+
+    def annotation(self, record: PathObject) -> Any:
+        """An annotation with an area and without measurements; what is a box becomes a rectangle."""
+        assert record.geometry is not None
+        c, z, t = record.plane
+        plane = self._java("qupath.lib.regions.ImagePlane").getPlaneWithChannel(c, z, t)
+        x0, y0, x1, y1 = record.geometry.bounds
+        if record.geometry.equals(shapely.box(x0, y0, x1, y1)):
+            roi = self._java("qupath.lib.roi.ROIs").createRectangleROI(x0, y0, x1 - x0, y1 - y0, plane)
+        else:
+            area = self._java("org.locationtech.jts.io.WKTReader")().read(self._text(record.geometry.wkt))
+            roi = self._java("qupath.lib.roi.GeometryTools").geometryToROI(area, plane)
+        path_class = None if record.path_class is None else self.path_class(record.path_class)
+        made = self._java("qupath.lib.objects.PathObjects").createAnnotationObject(roi, path_class)
+        made.setID(self._uuid(record.id))
+        made.setName(None if record.name is None else self._text(record.name))
+        made.setDescription(None if record.description is None else self._text(record.description))
+        if record.rgb is not None:
+            made.setColor(*record.rgb)
+        made.setLocked(record.locked)
+        for key, value in record.metadata.items():
+            self._mark(made, self._text(key), self._text(value))
+        return made
+
+    def marked(self, objects: Any) -> Any:
+        """Those of a Java collection that carry our mark, as a Java list."""
+        key = self._text(OWNERSHIP_KEY)
+        found = self._java("java.util.ArrayList")()
+        for one in objects:
+            if one.getMetadata().containsKey(key):
+                found.add(one)
+        return found
 
     def path_class(self, wanted: PathClassRef) -> Any:
         """The PathClass of these names, in the project's colour, or in this one if the project lacks the class."""
