@@ -362,7 +362,7 @@ def card_of(arguments: argparse.Namespace, metrics: dict[str, Any], runs: list[d
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parents[1] / "her2bridge" / "model" / "bundles" / "her2-synthetic-gct-1"
+    default = Path(__file__).parents[1] / "her2bridge" / "model" / "bundles" / "her2-synthetic-gct-2"
     parser.add_argument("--output", type=Path, default=default, help="folder of the bundle; its name is the bundle's")
     parser.add_argument("--minutes", type=float, default=40.0, help="for rendering and training together")
     parser.add_argument("--seed", type=int, default=2022)

@@ -1,6 +1,6 @@
 """Fit the WHSPN on simulated cohorts and put it into a bundle: one command, one seed, less than a minute.
 
-    python examples/train_whspn.py her2bridge/model/bundles/her2-synthetic-gct-1
+    python examples/train_whspn.py her2bridge/model/bundles/her2-synthetic-gct-2
 
 The cohorts are those of ``her2bridge.synth.cohort``: no slide, no picture. How the tile network errs is taken from the
 confusion matrix in the bundle's card, or from a file (``--confusion matrix.json``: six rows of six numbers, rows truth,

@@ -31,7 +31,7 @@ LINE = (
 BESIDE = {"synth": "qupath", "report": "qupath", "training": "inference", "experiments": "inference"}
 """What stands beside the line, and the highest place on the line that it may import."""
 
-ALSO = {"experiments": {"training"}, "demo": {"synth"}, "cluster": {"report"}, "run": {"report"}}
+ALSO = {"experiments": {"training", "synth"}, "demo": {"synth"}, "cluster": {"report"}, "run": {"report"}}
 """Who may import from beside the line; ``cli`` may import all."""
 
 MAX_MODULE, MAX_FUNCTION = 400, 60

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from her2bridge.model.repvgg import NetworkSpec, RepVGG
 
-DEFAULT_BUNDLE = "her2-synthetic-gct-1"
+DEFAULT_BUNDLE = "her2-synthetic-gct-2"
 """The bundle that is used where none is named."""
 
 WEIGHTS_FILE = "weights.safetensors"

@@ -86,9 +86,9 @@ def digest_of(told: Mapping[str, Any], network: nn.Module, train: Samples, valid
     for name, value in network.state_dict().items():
         digest.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
     for samples in (train, validation):
-        some = np.unique(np.linspace(0, len(samples) - 1, _SAMPLED).astype(np.int64)) if len(samples) else []
+        some = np.unique(np.linspace(0, len(samples) - 1, _SAMPLED if len(samples) else 0).astype(np.int64))
         digest.update(f"{samples.pixels.shape}".encode() + samples.labels.tobytes())
-        digest.update(np.ascontiguousarray(samples.pixels[some]).tobytes() if len(some) else b"")
+        digest.update(np.ascontiguousarray(samples.pixels[some]).tobytes())
     return digest.hexdigest()
 
 

@@ -51,6 +51,7 @@ MEAN, STD = (0.72, 0.68, 0.75), (0.20, 0.22, 0.18)
 
 METRICS_FILE = "metrics.jsonl"
 _SECONDS_BETWEEN_CHECKPOINTS = 180.0
+_OF_THE_RUN = 10  # the mean reaches back over a tenth of all steps at most
 _STEPS_BETWEEN_QUESTIONS = 16  # whether another process has heard Ctrl-C
 
 
@@ -280,11 +281,11 @@ class _Training:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Draw the mean a little way to the network as it is; faster in the first steps."""
+        """Draw the mean a little way to the network as it is; faster in the first steps, and in short runs."""
         if self._recipe.ema is None:
             return
         done = self._place.epoch * self._steps + self._place.step
-        share = max(1 - self._recipe.ema, 1 / (done + 1))
+        share = max(1 - self._recipe.ema, 1 / (done + 1), min(1.0, _OF_THE_RUN / (self._steps * self._recipe.epochs)))
         for mean, now in zip(self._mean.state_dict().values(), self._network.state_dict().values(), strict=True):
             if mean.is_floating_point():
                 mean.lerp_(now, share)

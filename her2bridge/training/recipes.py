@@ -27,7 +27,8 @@ class Recipe:
         decay_all: whether it pulls biases, batch norm and GCT as well.
         warmup_epochs: over so many the rate rises from 0.
         schedule: ``constant``, or ``cosine`` down to 0.
-        ema: the network that is kept is the exponential mean over the steps, with this decay; None keeps the last one.
+        ema: the network that is kept is the exponential mean over the steps, with this decay or, in short runs, a lower
+            one; None keeps the last one.
         label_smoothing: share of the target that is spread over all classes.
         augment: whether tiles are turned, scaled and restained.
         balance: ``none``; ``sampler``: every class is drawn equally often; ``loss``: rare classes weigh more.

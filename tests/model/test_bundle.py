@@ -307,7 +307,8 @@ def test_default_bundle_is_whole_and_honest() -> None:
     assert "Research use only" in bundle.card["intended_use"]
     assert "synthetic" in bundle.card["training"]["data"]
     assert bundle.card["metrics"]["accuracy"] >= 0.90
-    assert [run["seed"] for run in bundle.card["training"]["runs"]] == [2022, 2023]
+    assert [run["seed"] for run in bundle.card["training"]["runs"]] == [2022, 2023, 2024]
+    assert len(bundle.card["training"]["slides"]) == 5  # their labels set the border of 3+
     assert (bundle.path / WEIGHTS_FILE).stat().st_size <= 17_000_000
     assert bundle.spec == TileSpec(256, 0.25)
     assert bundle.network().spec == NetworkSpec(attention="gct")

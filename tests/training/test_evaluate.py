@@ -64,7 +64,7 @@ def warnings(heard: Sequence[Event]) -> str:
 
 def test_all_of_it(tmp_path: Path) -> None:
     """Three patients; of 38 test tiles 2 are wrong, and the surer of them is shown first."""
-    dataset = coloured(tmp_path, [RIGHT + WRONG, RIGHT, RIGHT, RIGHT], splits=["test", "test", "test", "train"])
+    dataset = coloured(tmp_path, [RIGHT, RIGHT + WRONG, RIGHT, RIGHT], splits=["train", "test", "test", "test"])
     heard: list[Event] = []
     bundle, out = colour_bundle(tmp_path / "model", temperature=2.0), tmp_path / "out"
     settings = EvaluateSettings(write_suspects=True, runtime=CPU, backend="files")
@@ -78,7 +78,7 @@ def test_all_of_it(tmp_path: Path) -> None:
     plain = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert plain["six"]["accuracy"] == six.accuracy
     assert plain["six"]["intervals"]["accuracy"][0] < six.accuracy <= plain["six"]["intervals"]["accuracy"][1]
-    assert [(one["slide"], one["tiles"]) for one in plain["slides"]] == [("s0", 14), ("s1", 12), ("s2", 12)]
+    assert [(one["slide"], one["tiles"]) for one in plain["slides"]] == [("s1", 14), ("s2", 12), ("s3", 12)]
     assert plain["slides"][0]["accuracy"] == pytest.approx(12 / 14)
     assert plain["model"]["temperature"] == 2.0
     calibration = plain["calibration"]
@@ -88,19 +88,19 @@ def test_all_of_it(tmp_path: Path) -> None:
     )
 
     rows = pq.read_table(out / "predictions.parquet").to_pydict()
-    assert rows["row"] == list(range(38))
+    assert rows["row"] == list(range(12, 50))
     assert rows["label"][-1] == rows["found"][-1] == "noise"
-    assert (rows["slide"][13], rows["x"][13], rows["y"][13]) == ("s0", 208.0, 0.0)
+    assert (rows["slide"][13], rows["x"][13], rows["y"][13]) == ("s1", 208.0, 0.0)
     assert (rows["label"][13], rows["found"][13]) == ("1+", "normal")
     assert sum(np.array(rows[f"p_{label}"]) for label in LABELS) == pytest.approx(1)
 
     with (out / "suspects.csv").open(encoding="utf-8", newline="") as file:
         first, *others = list(csv.DictReader(file))
-    assert (first["row"], first["slide"], first["label"], first["found"]) == ("12", "s0", "2+", "3+")
+    assert (first["row"], first["slide"], first["label"], first["found"]) == ("24", "s1", "2+", "3+")
     assert float(first["p_found"]) > float(first["p_label"])
     assert found.written is not None
     assert found.written.in_files == 1 + len(others) == len(found.suspects)
-    assert [path.name for path in found.written.files] == ["s0.geojson"]
+    assert [path.name for path in found.written.files] == ["s1.geojson"]
 
     for path in out.glob("*.png"):
         with Image.open(path) as picture:
@@ -116,7 +116,7 @@ def test_all_of_it(tmp_path: Path) -> None:
     text = (out / "report.md").read_text(encoding="utf-8")
     assert "Research use only" in text
     assert "Accuracy 94.7 (" in text
-    assert "| s0 | p0 | 14 | 85.7 |" in text
+    assert "| s1 | p1 | 14 | 85.7 |" in text
 
 
 def test_suspects_out_of_fold(tmp_path: Path) -> None:

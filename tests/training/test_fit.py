@@ -87,9 +87,11 @@ def test_equal_seeds_give_equal_weights_and_others_not() -> None:
 
 
 def test_the_mean_over_the_steps_is_kept_where_there_is_one() -> None:
-    plain, mean = fitted(replace(QUICK, ema=None)), fitted(replace(QUICK, ema=0.9))
+    long = replace(QUICK, epochs=6)
+    plain, mean = fitted(replace(long, ema=None)), fitted(replace(long, ema=0.9))
     assert not same(plain.network, mean.network)
-    assert same(plain.network, fitted(replace(QUICK, ema=0.0)).network)  # a mean without memory is the last one
+    assert same(plain.network, fitted(replace(long, ema=0.0)).network)  # a mean without memory is the last one
+    assert same(mean.network, fitted(replace(long, ema=0.999)).network)  # in 30 steps it reaches back over three
 
 
 def test_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

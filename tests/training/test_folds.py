@@ -52,6 +52,12 @@ def test_each_fold_gets_its_share_of_every_class(tmp_path: Path) -> None:
         assert Counter(dataset.tiles.labels[rows].tolist()) == {0: 10, 1: 10, 2: 10, 3: 10, 4: 8, 5: 8}
 
 
+def test_many_patients_of_one_class_each_are_dealt_evenly(tmp_path: Path) -> None:
+    dataset = cohort(tmp_path, [{label: 5} for label in LABELS] * 4, slides=1)
+    for fold in make_folds(dataset, 4, 2):
+        assert sorted(int(patient[1:]) % 6 for patient in fold.patients) == list(range(6))
+
+
 def test_the_seed_decides(tmp_path: Path) -> None:
     dataset = cohort(tmp_path, [{"0": 5, "3+": 5}] * 8)
     assert make_folds(dataset, 2, 1) == make_folds(dataset, 2, 1)
