@@ -35,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 _WrongUsage: Any = typer.BadParameter.__base__  # of all that the parser refuses; typer names only this one of them
-for _command in (run, analyze, demo, models, restore, doctor, train, train_score, evaluate, experiment):
+for _command in (run, analyze, demo, models, restore, doctor, train, evaluate, train_score, experiment):
     app.command()(_command)
 scripts.command()(answer)
 app.add_typer(labels, name="labels")

@@ -64,7 +64,7 @@ def experiment(
     log: opt.Log = None,
     debug: opt.Debug = False,
 ) -> None:
-    """Repeat a table of Han et al. 2022 on a dataset of labelled tiles.
+    """Repeat one of the paper's tables on labelled tiles.
 
     Monte-Carlo cross-validation: mean and standard deviation over repeats, each with a fifth of the tiles held out.
     table4: RepVGG and seven other networks; table5: class by class; table6: scores of simulated slides; table7: what

@@ -140,7 +140,7 @@ labels = typer.Typer(cls=MakingGroup, no_args_is_help=True, rich_markup_mode=Non
 
 @labels.callback()
 def group() -> None:
-    """Make a dataset of labelled tiles from regions that people drew in QuPath.
+    """Make labelled tiles of regions drawn in QuPath.
 
     Regions classed 0, 1+, 2+, 3+, Normal or Noise are labels, also with Tumor, HER2 or Score before them. Where labels
     overlap, the inner one counts. Ignore* is cut out of all. Tiles that a person corrected count above regions. What

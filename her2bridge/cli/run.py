@@ -52,7 +52,7 @@ def run(
     log: opt.Log = None,
     debug: opt.Debug = False,
 ) -> None:
-    """Score a QuPath project's images and write the results into it.
+    """Score a QuPath project and write the results into it.
 
     Images that were scored already, by the same model and settings and with the same regions, are skipped. Close the
     project in QuPath before a run. Exit code: 0, 1 if an image failed, 2 for wrong usage, 130 after Ctrl-C.

@@ -83,9 +83,10 @@ def train_score(
     log: opt.Log = None,
     debug: opt.Debug = False,
 ) -> None:
-    """Teach a model to read slide scores from its own tiles, by case scores of pathologists.
+    """Teach a model to read slide scores from its tiles.
 
-    It fits the second network (WHSPN) on slides that BUNDLE has scored, and saves it with BUNDLE's first as BUNDLE2.
+    It fits the second network (WHSPN) on slides that BUNDLE has scored, by case scores of pathologists, and saves it
+    with BUNDLE's first as BUNDLE2.
     The figures are of slides whose patients were not learned from. Exit code: 0, 1 where it cannot be done, 2 for
     wrong usage, 130 after Ctrl-C. Research use only.
     """

@@ -18,7 +18,10 @@ from conftest import contents
 from her2bridge.demo import Demo
 from her2bridge.version import version
 
-COMMANDS = ("run", "analyze", "demo", "models", "restore", "doctor")
+COMMANDS = (
+    *("run", "analyze", "demo", "models", "restore", "doctor"),
+    *("labels", "train", "evaluate", "train-score", "experiment", "scripts"),
+)
 HEAVY = ("torch", "jpype", "paquo", "tiffslide", "sklearn", "openvino")
 
 
