@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from her2bridge.errors import NoRegions, UsageError
 from her2bridge.events import Emit, ImageStarted, Progress, RuntimeChosen, Warned
 from her2bridge.inference.engine import SlideJob, predict_slide
 from her2bridge.model.bundle import load_bundle
+from her2bridge.pace import paced
 from her2bridge.qupath.classes import path_classes
 from her2bridge.qupath.earlier_tiles import EarlierTiles, sort_earlier, stored_probabilities
 from her2bridge.qupath.regions import ChosenRegions, RegionChoice
@@ -46,7 +45,6 @@ WHOLE_SLIDE = "whole slide"
 """Id and name of the region that stands for all tissue."""
 
 _BATCH_SIZES = {"cpu": 32, "mps": 64, "cuda": 256}
-_SECONDS_BETWEEN_EVENTS = 0.2
 _TISSUE_MPP = 12.0  # µm/px of the thumbnail in which tissue is looked for
 
 
@@ -234,7 +232,8 @@ def _without_gaps(grid: TileGrid, known: Float32Array, is_new: BoolArray) -> tup
 
 def _predict(image: ImageToScore, grid: TileGrid, network: Network, slide: Slide, emit: Emit) -> Float32Array:
     """Class probabilities of the grid's n tiles, float32 [n, 6]."""
-    tell = _teller(image.name, len(grid), emit)
+    total = len(grid)
+    tell = paced(total, lambda done, rate, left: emit(Progress(image.name, done, total, rate, left)))
     job = SlideJob(image.source, grid)
     found = predict_slide(job, network.runtime, batch_size=network.batch_size, slide=slide, on_progress=tell)
     return found.probabilities
@@ -309,20 +308,3 @@ def _inside(points: FloatArray, grid: TileGrid) -> int:
     for region in grid.regions:
         inside |= shapely.intersects_xy(region.geometry, points[:, 0], points[:, 1])
     return int(inside.sum())
-
-
-def _teller(image: str, total: int, emit: Emit) -> Callable[[int], None]:
-    """Turns counts of tiles into events, a few a second."""
-    began = time.monotonic()
-    last = began - _SECONDS_BETWEEN_EVENTS
-
-    def tell(done: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if done < total and now - last < _SECONDS_BETWEEN_EVENTS:
-            return
-        last = now
-        rate = done / max(now - began, 1e-6)
-        emit(Progress(image, done, total, rate, (total - done) / rate if rate else 0.0))
-
-    return tell

@@ -57,8 +57,9 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled tiles.
 
-    The paper's figures, calibration, errors, and labels to look at again. Writes report.md, report.json, predictions.parquet, suspects.csv and pictures. Intervals are by patient. Exit code:
-    0, 1 where it cannot be done, 2 for wrong usage, 130 after Ctrl-C. Research use only.
+    The paper's figures, calibration, errors, and labels to look at again. Writes report.md, report.json,
+    predictions.parquet, suspects.csv and pictures. Intervals are by patient. Exit code: 0, 1 where it cannot be done,
+    2 for wrong usage, 130 after Ctrl-C. Research use only.
     """
     with Output(as_json=json, log=log, debug=debug) as output:
         from her2bridge.model.bundle import load_bundle

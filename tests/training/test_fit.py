@@ -106,7 +106,7 @@ def test_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.Monkey
             os.kill(os.getpid(), signal.SIGINT)
 
     arguments: Any = (tiny_network(), made_samples(80), made_samples(24, 1), QUICK)
-    monkeypatch.setattr("her2bridge.training.progress._SECONDS_BETWEEN_EVENTS", 0.0)
+    monkeypatch.setattr("her2bridge.pace._SECONDS_BETWEEN", 0.0)
     with pytest.raises(KeyboardInterrupt):
         fit(*arguments, settings=FitSettings("cpu", folder=folder), emit=stop)
     kept = load_checkpoint(folder, module._Training(*arguments, FitSettings("cpu"), stop, "")._digest())
