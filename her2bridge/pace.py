@@ -9,7 +9,7 @@ _SECONDS_BETWEEN = 0.2
 
 
 def paced(total: int, tell: Callable[[int, float, float], None]) -> Callable[[int], None]:
-    """A function that hears how many of ``total`` are done, and tells it with the rate a second and the seconds left."""
+    """A function that hears how many of ``total`` are done, and tells it with rate and seconds left."""
     began = time.monotonic()
     last = began - _SECONDS_BETWEEN
 
