@@ -108,9 +108,10 @@ def main() -> None:
     bundle = load_bundle(arguments.bundle)
     dataset = load_dataset(arguments.labels)
     labels, slide = dataset.tiles.labels, dataset.tiles.slide
-    network = bundle.network()
+    network, mixed_in = bundle.network(), [bundle]
     if arguments.mix is not None:
-        network = mixed(network, load_bundle(Path(arguments.mix[0])).network(), float(arguments.mix[1]))
+        mixed_in.append(load_bundle(Path(arguments.mix[0])))
+        network = mixed(network, mixed_in[1].network(), float(arguments.mix[1]))
     samples = Samples(read_pixels(dataset, np.arange(len(labels))), labels)
     logits = logits_of(fuse(network), samples, device="cpu")
     before = measure_tiles(labels, logits.argmax(axis=1).astype(np.int64))
@@ -138,6 +139,7 @@ def main() -> None:
     }
     card = {**bundle.card, "name": arguments.output.name, "version": "2.0.0"}
     card.pop("created")
+    card.pop("temperature", None)  # it was fitted on other logits
     data = f"{card['training']['data']}; the border of 3+ set by tiles that {arguments.labels_by} labelled"
     card["training"] = {
         **card["training"],

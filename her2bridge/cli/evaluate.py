@@ -15,7 +15,6 @@ from her2bridge.cli.output import Output
 
 if TYPE_CHECKING:
     from her2bridge.training.evaluation import Evaluation
-    from her2bridge.training.out_of_fold import HeldOut
 
 _FIGURES = ("accuracy", "macro_precision", "macro_recall", "macro_specificity", "macro_f1")
 _COLUMNS = ("tiles", *(f"{name.removeprefix('macro_')} %" for name in _FIGURES))
@@ -66,6 +65,7 @@ def evaluate(
         from her2bridge.training.dataset import load_dataset
         from her2bridge.training.evaluate import EvaluateSettings
         from her2bridge.training.evaluate import evaluate as measure
+        from her2bridge.training.folds import load_folds
         from her2bridge.training.predict import RuntimeSettings
 
         settings = EvaluateSettings(
@@ -75,21 +75,13 @@ def evaluate(
             backend=backend,
             relocations=opt.relocations_of(relocate),
         )
-        found = measure(load_bundle(bundle), load_dataset(dataset), out, settings, output, _held_out(folds))
+        held_out = None if folds is None else load_folds(folds)
+        found = measure(load_bundle(bundle), load_dataset(dataset), out, settings, output, held_out)
         for shown in _told(found):
             output.results.print(shown, soft_wrap=isinstance(shown, str))
         for path in found.written.files if found.written else ():
             output.notes.print(f"Written: {printable(str(path))}", soft_wrap=True)
         output.results.print(RESEARCH_USE_ONLY, style="dim")
-
-
-def _held_out(folder: Path | None) -> HeldOut | None:
-    """The networks of a cross-validation, if one is named."""
-    if folder is None:
-        return None
-    from her2bridge.training.folds import load_folds
-
-    return load_folds(folder)
 
 
 def _told(found: Evaluation) -> Iterator[str | Table]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from her2bridge.training.split import SplitSettings
 
 _MAKE = "make"
+_SHEETS = "sheets"
 
 _Projects = Annotated[
     list[Path] | None,
@@ -76,7 +77,7 @@ _NoCorrections = Annotated[
     bool, typer.Option("--no-corrections", help="Tiles that a person corrected in scored projects are no labels.")
 ]
 _PatientKey = Annotated[
-    str | None, typer.Option(metavar="KEY", help="The image's metadata key that names its patient.")
+    str | None, typer.Option(metavar="KEY", help="The image's metadata key that names its patient, in any case.")
 ]
 _PatientPattern = Annotated[
     str | None,
@@ -273,16 +274,16 @@ def _make(
 def _finish(out: Path, collected: Collected, output: Output, *, export: bool, sheets: bool) -> None:
     """Pictures, if they are wanted; then what there is."""
     from her2bridge.training.dataset import SPLITS, load_dataset
+    from her2bridge.training.sheets import remove_sheets, write_sheets
 
     dataset = load_dataset(out)
+    remove_sheets(dataset.folder / _SHEETS)
     if export:
         from her2bridge.training.export import export_tiles
 
         dataset = export_tiles(dataset, output)
     if sheets:
-        from her2bridge.training.sheets import write_sheets
-
-        write_sheets(dataset, dataset.folder / "sheets", output)
+        write_sheets(dataset, dataset.folder / _SHEETS, output)
     _tell_tiles(dataset, collected, output)
     output(
         DatasetWritten(

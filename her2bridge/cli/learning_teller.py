@@ -16,10 +16,6 @@ def tell_learning(event: ev.Event, say: Callable[[str], None]) -> None:
         case ev.LabelsRead():
             left = "".join(f"; {reason}: {count:,}" for reason, count in event.left_out.items() if count)
             say(f"{printable(event.image)}: {counted(sum(event.tiles.values()), 'labelled tile')}{printable(left)}")
-        case ev.DatasetWritten():
-            shares = ", ".join(f"{split} {count:,}" for split, count in event.splits.items())
-            of = f"{counted(event.slides, 'slide')}, {counted(event.patients, 'patient')}"
-            say(f"{counted(sum(event.tiles.values()), 'tile')} of {of}: {shares}\nWritten to {event.folder}")
         case ev.TrainingStarted():
             title = f"{printable(event.title)}: " if event.title else ""
             recipe = f"recipe {event.recipe}, {counted(event.epochs, 'epoch')}"

@@ -23,7 +23,7 @@ from her2bridge.cli.console import console
 from her2bridge.cli.json_lines import JsonLines, forget, lost_output
 from her2bridge.cli.teller import RunTeller
 from her2bridge.errors import Her2BridgeError, Interrupted, WriteFailed
-from her2bridge.events import Event, Failed, ImageFailed, Progress, to_json
+from her2bridge.events import Event, Failed, ImageFailed, Progress, TaskProgress, to_json
 from her2bridge.version import version
 
 _LOG = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Output:
 
     def __call__(self, event: Event) -> None:
         """Hear an event."""
-        if not isinstance(event, Progress):
+        if not isinstance(event, Progress | TaskProgress):
             _LOG.info("%s", _without_names(event))
         if self._lines is None:
             self.told(event)

@@ -120,7 +120,7 @@ def train(
         settings = TrainSettings(begin, attention, how, seed, device, precision, *who)
         tiles = load_dataset(dataset).relocated(opt.relocations_of(relocate))
         try:
-            with distributed.joined():
+            with distributed.joined(device):
                 made = train_bundle(tiles, out, settings, output)
                 is_first = distributed.is_first()
         except KeyboardInterrupt as error:

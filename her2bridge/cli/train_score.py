@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -13,9 +13,6 @@ from her2bridge.cli import options as opt
 from her2bridge.cli.console import RESEARCH_USE_ONLY, counted, printable, table
 from her2bridge.cli.output import Output
 from her2bridge.records import TUMOUR_CLASSES
-
-if TYPE_CHECKING:
-    from her2bridge.training.score_cases import HeldOut
 
 _READINGS = {
     "four_classes": tuple(score.label for score in TUMOUR_CLASSES),
@@ -39,8 +36,8 @@ _Folds = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
-        help="The cross-validation of BUNDLE's training (her2bridge train --folds). Slides that BUNDLE learned from"
-        " are classified anew by the network that did not see them; without it they are left out.",
+        help="The cross-validation of BUNDLE's training (her2bridge train --folds). Slides of patients whom BUNDLE"
+        " learned from are classified anew by the network that did not see them; without it they are left out.",
     ),
 ]
 _PatientKey = Annotated[
@@ -92,13 +89,15 @@ def train_score(
     """
     with Output(as_json=json, log=log, debug=debug) as output:
         from her2bridge.model.bundle import load_bundle
+        from her2bridge.training.folds import load_folds
         from her2bridge.training.score_cases import CaseSettings
         from her2bridge.training.score_fit import FitSettings
         from her2bridge.training.score_fit import train_score as train
 
         settings = FitSettings(validation_share, tuple(test_image or ()), seed, trained_on)
         which = CaseSettings(case_key, patient_key, backend, opt.relocations_of(relocate), device)
-        saved, cases = train(load_bundle(bundle), projects, out, which, settings, output, _held_out(folds))
+        held_out = None if folds is None else load_folds(folds)
+        saved, cases = train(load_bundle(bundle), projects, out, which, settings, output, held_out)
         section: Mapping[str, Any] = saved.card["whspn"]
         for shown in _told(section["metrics"]):
             output.results.print(shown)
@@ -109,15 +108,6 @@ def train_score(
             output.results.print(f"  {reason}: {count}")
         output.results.print(printable(f"{saved.path}  sha256 {saved.sha256[:12]}"), soft_wrap=True)
         output.results.print(RESEARCH_USE_ONLY, style="dim")
-
-
-def _held_out(folder: Path | None) -> HeldOut | None:
-    """The networks of a cross-validation, if one is named."""
-    if folder is None:
-        return None
-    from her2bridge.training.folds import load_folds
-
-    return load_folds(folder)
 
 
 def _told(metrics: Mapping[str, Any]) -> Iterator[str | Table]:

@@ -57,7 +57,7 @@ def find_slide(uri: str, *, folder: Path, saved_uri: str | None, relocations: Se
     recorded = path_of(uri)
     own = Path(recorded) if isinstance(folder, type(recorded)) else recorded
     beside = _beside(recorded, saved_uri, Path(os.path.abspath(folder)))
-    places = dict.fromkeys([*_relocated(recorded, relocations), own, *beside])
+    places = dict.fromkeys([*relocated(recorded, relocations), own, *beside])
     for place in places:
         if isinstance(place, Path) and (found := _existing(place)):
             return found
@@ -79,7 +79,7 @@ def _existing(place: Path) -> Path | None:
     return next((Path(form) for form in forms if os.path.exists(form)), None)
 
 
-def _relocated(recorded: PurePath, relocations: Sequence[tuple[str, str]]) -> Iterator[Path]:
+def relocated(recorded: PurePath, relocations: Sequence[tuple[str, str]]) -> Iterator[Path]:
     """The places of a slide by each relocation that fits it."""
     parts = recorded.as_posix().split("/")
     fitting = []

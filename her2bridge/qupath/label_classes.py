@@ -24,6 +24,7 @@ _BEFORE = re.compile(r"^(?:(?:tumou?r|her-?2(?:[/ ]?neu)?|ihc|score|grade|label|
 _GRADE = re.compile(r"^(?:(0)|([123])\s?\+)$")
 _NORMAL = re.compile(r"^normal(?:[\s:_-]+tissue)?$")
 _NOISE = re.compile(r"^noise\s?\*?$")
+_LOOKS = re.compile(r"^(?:[123]|pos(?:itive)?|neg|equivocal|low|moderate|high|weak|strong)$")
 _EXAMPLE = 'Write one class a line, for instance: "Negative" = "0" or "Stroma" = "ignore"'
 
 
@@ -89,6 +90,9 @@ class LabelClasses:
             return ClassUse(name, Use.LABEL, label)
         if last == "negative":
             return self._negative(name)
+        if last != _key(name) and _LOOKS.match(last):
+            reason = "looks like a label and is none: class it 0, 1+, 2+ or 3+, or give it one with a mapping file"
+            return ClassUse(name, Use.NOT_USED, None, reason, is_open=True)
         if is_exclusion(path_class, ()):
             return ClassUse(name, Use.CUT_OUT, None, "a starred class: left out of all labels")
         if is_scored_region(path_class, ()) or last == "region*":

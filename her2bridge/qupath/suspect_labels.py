@@ -47,6 +47,12 @@ def suspect_annotation(
     )
 
 
+def is_answered(annotation: PathObject) -> bool:
+    """Whether this was such an annotation, until a person gave it another class."""
+    is_ours = annotation.kind == "annotation" and annotation.metadata.get(OWNERSHIP_KEY) == _MARK
+    return is_ours and annotation.path_class is not None and annotation.path_class.names != SUSPECT_CLASS.names
+
+
 def is_suspect(annotation: PathObject) -> bool:
     """Whether this is such an annotation, and no person has given it another class."""
     path_class = annotation.path_class

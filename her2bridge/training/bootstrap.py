@@ -47,8 +47,9 @@ def intervals(
 ) -> Intervals | None:
     """Intervals of n tiles' figures; None where fewer than two patients are there: nothing can be drawn.
 
-    A resample without a tile that a reading counts is left out of that reading's intervals, and one whose tiles all
-    have one class out of the specificity's. Macro figures of a resample are over the classes that occur in it.
+    A resample without a tile of a reading's classes is left out of that reading's intervals, and one whose tiles all
+    have one class out of the specificity's (in four and three classes, normal and noise tiles are tiles too). Macro
+    figures of a resample are over the classes that occur in it.
 
     Args:
         patients: whose each tile is, n.
@@ -69,12 +70,14 @@ def intervals(
     of = {}
     for reading in Reading:
         merged = reading.merge(summed)
-        classes = (merged.sum(axis=-1) > 0).sum(axis=-1)
-        rates = rates_of(merged)
+        occurs = merged.sum(axis=-1) > 0
+        has_tiles = occurs[:, : len(reading.names)].any(axis=1)
+        has_specificity = has_tiles & (occurs.sum(axis=1) > 1)
+        rates = rates_of(merged, reading)
         of[reading] = {
             name: _interval(getattr(rates, name)[kept])
             for name in _FIGURES
-            if (kept := classes > (name == "macro_specificity")).any()
+            if (kept := has_specificity if name == "macro_specificity" else has_tiles).any()
         }
     calibration = Reliability(*(drawn @ np.stack([getattr(one, key) for one in bins]) for key in _SUMS))
     return Intervals(of, _interval(calibration.error))

@@ -15,18 +15,20 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from her2bridge.errors import DatasetDamaged, DatasetNotFound, SlideUnreadable
+from her2bridge.errors import DatasetDamaged, DatasetNotFound, SizeMismatch, SlideUnreadable
+from her2bridge.qupath.image_uris import relocated
 from her2bridge.records import ByteArray, Crop, Flip, FloatArray, IntArray, Rotate, SlideSource, TileClass, TileSpec
 from her2bridge.slides import Slide, open_slide
 from her2bridge.storage import sha256_of, write_atomically
@@ -37,6 +39,7 @@ FORMAT = 1
 SPLITS = ("train", "val", "test")
 
 _MIB = 1 << 20
+_CHUNK = 1024  # tiles that are handed to the threads at once
 _STEPS = {"Crop": Crop, "Rotate": Rotate, "Flip": Flip}
 _NEXT = "Make it again with her2bridge labels."
 
@@ -232,33 +235,45 @@ def read_pixels(
     """
     size = dataset.spec.size_px
     pixels = np.empty((len(rows), size, size, 3), dtype=np.uint8) if out is None else out
-    order = np.lexsort((dataset.tiles.origins[rows, 0], dataset.tiles.origins[rows, 1], dataset.tiles.slide[rows]))
-    with ExitStack() as stack, ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1)) as pool:
-        opened: dict[int, Slide] = {}
-
-        def read(place: int, slide: Slide | None) -> None:
-            pixels[place] = _tile(dataset, int(rows[place]), slide)
-
-        def jobs() -> Iterator[tuple[int, Slide | None]]:
-            for place in order.tolist():
-                row = int(rows[place])
-                number = int(dataset.tiles.slide[row])
-                if dataset.tiles.files[row] is not None:
-                    yield place, None
-                    continue
-                if number not in opened:
-                    opened[number] = stack.enter_context(open_slide(dataset.slides[number].source))
-                yield place, opened[number]
-
-        for done, _ in enumerate(pool.map(lambda job: read(*job), jobs()), start=1):
-            if on_progress is not None:
-                on_progress(done)
+    tiles = dataset.tiles
+    order = np.lexsort((tiles.origins[rows, 0], tiles.origins[rows, 1], tiles.slide[rows]))
+    is_new = np.diff(tiles.slide[rows][order], prepend=-1) != 0
+    done = 0
+    with ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1)) as pool:
+        for places in np.split(order, np.flatnonzero(is_new)[1:]):  # one slide is open at a time
+            needs_slide = any(tiles.files[row] is None for row in rows[places].tolist())
+            slide = _opened(dataset.slides[tiles.slide[rows[places[0]]]]) if needs_slide else None
+            with slide or nullcontext():
+                for start in range(0, len(places), _CHUNK):
+                    some = places[start : start + _CHUNK]
+                    for place, tile in zip(some, pool.map(partial(_tile, dataset, slide), rows[some]), strict=True):
+                        pixels[place] = tile
+                        done += 1
+                        if on_progress is not None:
+                            on_progress(done)
     return pixels
 
 
-def _tile(dataset: Dataset, row: int, slide: Slide | None) -> ByteArray:
+def _opened(slide: LabelledSlide) -> Slide:
+    """The slide, which must be the file that the labels were drawn on.
+
+    Raises:
+        SlideError: it is missing or another one.
+    """
+    opened = open_slide(slide.source)
+    if fingerprint_of(slide.source.path) != slide.fingerprint:
+        opened.close()
+        raise SizeMismatch(
+            "The slide is another file than the one that the labels were drawn on.",
+            where=str(slide.source.path),
+            next_step="Put the original back, or make the dataset again with her2bridge labels.",
+        )
+    return opened
+
+
+def _tile(dataset: Dataset, slide: Slide | None, row: int) -> ByteArray:
     tiles, size = dataset.tiles, dataset.spec.size_px
-    if slide is not None:
+    if slide is not None and tiles.files[row] is None:
         x, y = tiles.origins[row].tolist()
         return slide.read(x, y, float(tiles.sides[row]), float(tiles.sides[row]), size, size)
     path = dataset.folder / str(tiles.files[row])
@@ -373,9 +388,10 @@ def _slide_of(plain: Mapping[str, Any], folder: Path) -> LabelledSlide:
 
 
 def _relocated(slide: LabelledSlide, relocations: Sequence[tuple[str, str]]) -> LabelledSlide:
-    path = str(slide.source.path)
-    for old, new in relocations:
-        if path.startswith(old):
-            moved = Path(new + path[len(old) :])
-            return replace(slide, source=replace(slide.source, path=moved))
+    """The slide where the longest beginning that fits finds a file; as it was where none does."""
+    text = str(slide.source.path)
+    recorded = PureWindowsPath(text) if re.match(r"[A-Za-z]:[\\/]|\\\\", text) else PurePosixPath(text)
+    for place in relocated(recorded, relocations):
+        if place.exists():
+            return replace(slide, source=replace(slide.source, path=place))
     return slide

@@ -16,12 +16,12 @@ from her2bridge.training.dataset import SPLITS, Dataset
 from her2bridge.training.evaluation import Evaluation
 from her2bridge.training.evaluation_report import write_evaluation
 from her2bridge.training.metrics import Reading, measure_tiles
-from her2bridge.training.out_of_fold import HeldOut, out_of_fold, without_folds
+from her2bridge.training.out_of_fold import out_of_fold, without_folds
 from her2bridge.training.predict import RuntimeSettings, predict_rows, ready
 from her2bridge.training.reliability import at_temperature_one, reliability_of
-from her2bridge.training.suspect_writing import SuspectsWritten, write_suspects
+from her2bridge.training.suspect_writing import SuspectsWritten, remove_suspect_files, write_suspects
 from her2bridge.training.suspects import find_suspects
-from her2bridge.training.unseen import learned_slides, seen_patients, seen_slides
+from her2bridge.training.unseen import HeldOut, check_folds, learned_slides, seen_patients, seen_slides
 
 ALL = "all"
 SUSPECTS_FOLDER = "suspects"
@@ -65,12 +65,22 @@ def evaluate(
     """Measure a bundle on one split of a dataset, and write all that was found to ``out``; see ``measure``.
 
     Raises:
+        UsageError: suspect labels are to be written, and nobody can say which slides the model has not seen.
         WriteFailed: ``out`` cannot be written.
     """
+    if settings.write_suspects and folds is None and learned_slides(bundle.card) is None:
+        raise UsageError(
+            f"Suspect labels cannot be written: the card of {bundle.name} names no slides, so nobody can tell which "
+            "patients it has not learned from.",
+            where="--write-suspects",
+            next_step="Give --folds, the folder of its cross-validation, or a bundle that her2bridge train made.",
+        )
     evaluation = measure(bundle, dataset, settings, emit, folds)
     write_evaluation(evaluation, out)
     if settings.write_suspects:
         evaluation = replace(evaluation, written=_write_suspects(evaluation, out, settings, emit))
+    else:
+        remove_suspect_files(out / SUSPECTS_FOLDER)
     figures = evaluation.figures[Reading.SIX]
     emit(
         Evaluated(
@@ -96,9 +106,11 @@ def measure(
 
     Raises:
         NotEnoughLabels: the split has no tiles.
-        UsageError: the model wants to see other tiles, or a device that cannot be.
+        UsageError: the model wants to see other tiles, a device that cannot be, or folds of another training.
         SlideError: a slide cannot be read.
     """
+    if folds is not None:
+        check_folds(bundle, folds)  # now, not after minutes of work
     dataset = dataset.relocated(settings.relocations)
     rows = _rows(dataset, settings.split)
     warnings = warnings_of(bundle, dataset, rows, settings.split)
@@ -113,7 +125,7 @@ def measure(
     else:
         searched = out_of_fold(bundle, dataset, folds, settings.runtime, emit)
     if len(searched.refused):
-        refused = _refused(len(searched.refused), folds is not None)
+        refused = _refused(bundle, len(searched.refused), folds is not None)
         emit(Warned(None, refused))
         warnings = (*warnings, refused)
     return Evaluation(
@@ -186,7 +198,13 @@ def _mixed_slides(dataset: Dataset, split: str) -> int:
     return len(np.intersect1d(tiles.slide[tiles.rows_of("train")], tiles.slide[tiles.rows_of(split)]))
 
 
-def _refused(count: int, used_folds: bool) -> str:
+def _refused(bundle: Bundle, count: int, used_folds: bool) -> str:
+    if learned_slides(bundle.card) is None:
+        return (
+            f"Suspect labels were not looked for in {count:,} tiles: the model's card names no slides, so nobody can "
+            "tell whether it learned from their patients; --folds names the models of its cross-validation, which did "
+            "not."
+        )
     if used_folds:
         return f"Suspect labels were not looked for in {count:,} tiles: their fold's model learned from their patients."
     return (

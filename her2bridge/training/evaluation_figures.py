@@ -11,7 +11,7 @@ import numpy as np
 from her2bridge.records import Float32Array, IntArray, TileClass
 from her2bridge.training.dataset import Dataset, read_pixels
 from her2bridge.training.figures import new_figure, save_figure
-from her2bridge.training.metrics import TileFigures
+from her2bridge.training.metrics import NOT_TUMOUR, TileFigures
 from her2bridge.training.reliability import BINS, Reliability
 from her2bridge.training.sheets import draw_sheet
 
@@ -22,14 +22,14 @@ _BARS, _GAPS = "#5b8db8", "#d9534f"
 
 
 def draw_confusion(figures: TileFigures, path: Path, title: str) -> None:
-    """One reading's confusion: counts, coloured by their share of the row.
+    """One reading's confusion: counts, coloured by their share of the row; what is no tumour has a last row and column.
 
     Raises:
         WriteFailed: the file cannot be written.
     """
-    names, columns, table = figures.names, figures.reading.columns, figures.confusion
+    names, table = [name.replace(" or ", " or\n") for name in figures.reading.columns], figures.confusion
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    figure = new_figure(1.6 + 0.85 * len(columns), 1.8 + 0.75 * len(names))
+    figure = new_figure(1.6 + 0.85 * len(names), 1.8 + 0.75 * len(names))
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     figure.colorbar(image, ax=axes, label="share of the label's tiles")
@@ -37,10 +37,12 @@ def draw_confusion(figures: TileFigures, path: Path, title: str) -> None:
         ink = "white" if shares[row, column] > 0.55 else "black"
         text = f"{count:,}\n{shares[row, column]:.0%}" if count else "0"
         axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
-    axes.set_xticks(range(len(columns)), [name.replace(" or ", " or\n") for name in columns])
+    axes.set_xticks(range(len(names)), names)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="found", ylabel="label")
-    axes.set_title(f"{title}\n{figures.tiles:,} tiles, {figures.accuracy:.1%} right. {_NOTICE}", fontsize=9)
+    others = f" (and {figures.others:,} of {NOT_TUMOUR})" if figures.others else ""
+    told = f"{figures.tiles:,} tiles{others}, {figures.accuracy:.1%} right. {_NOTICE}"
+    axes.set_title(f"{title}\n{told}", fontsize=9)
     save_figure(figure, path)
 
 

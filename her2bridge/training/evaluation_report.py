@@ -18,7 +18,7 @@ from her2bridge.training.bootstrap import LEVEL, RESAMPLES, SEED, Interval
 from her2bridge.training.evaluation import Evaluation
 from her2bridge.training.evaluation_figures import draw_confusion, draw_errors, draw_reliability
 from her2bridge.training.extras import need
-from her2bridge.training.metrics import Reading, TileFigures, measure_tiles
+from her2bridge.training.metrics import NOT_TUMOUR, Reading, TileFigures, measure_tiles
 from her2bridge.training.unseen import seen_slides
 
 REPORT, REPORT_JSON, PREDICTIONS = "report.md", "report.json", "predictions.parquet"
@@ -188,8 +188,10 @@ def _report(evaluation: Evaluation, plain: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         "Equations 7–11 of Han et al. 2022. Accuracy is the share of tiles classed rightly; macro figures are means "
-        "over the classes that have tiles. Four and three classes are of the tiles whose label is tumour; one found "
-        "normal or noise is an error. A figure that divides by nothing is 0; – stands where no tile can be counted."
+        "over the classes that have tiles. In four and three classes accuracy is that of the tiles whose label is "
+        "tumour; one found normal or noise is an error. Precision and specificity set one class against all other "
+        "tiles, normal and noise among them, as the paper's own figures imply. A figure that divides by nothing is 0; "
+        "– stands where no tile can be counted."
     )
     if evaluation.intervals is not None:
         yield f"In brackets: {LEVEL:.0%} intervals, {RESAMPLES:,} resamples of patients with all their tiles."
@@ -206,7 +208,8 @@ def _reading(evaluation: Evaluation, reading: Reading, figures: TileFigures) -> 
         yield "No tile has a label of these classes."
         return
     between = {} if evaluation.intervals is None else evaluation.intervals.of.get(reading, {})
-    yield f"{figures.tiles:,} tiles. Accuracy {_percent(figures.accuracy, between.get('accuracy'))}."
+    others = f", against {figures.others:,} of {NOT_TUMOUR}" if figures.others else ""
+    yield f"{figures.tiles:,} tiles{others}. Accuracy {_percent(figures.accuracy, between.get('accuracy'))}."
     if figures.absent:
         yield f"Without tiles: {', '.join(figures.absent)}."
     yield ""

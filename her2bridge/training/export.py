@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from her2bridge.events import Emit
 from her2bridge.records import ByteArray, TileClass
-from her2bridge.storage import write_atomically
+from her2bridge.storage import sha256_of, write_atomically
 from her2bridge.training.dataset import Dataset, read_pixels, save_dataset
 from her2bridge.training.progress import ticker
 
@@ -23,6 +25,8 @@ FOLDER = "tiles"
 _MARK = "her2bridge tile"
 """Key of the text in each PNG that says what was read: slide, place and side."""
 _CHUNK = 128
+_LONGEST = 150  # characters of a name; file systems allow 255 bytes
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)\d)(?=[. ]|$)", re.IGNORECASE)  # no files on Windows
 _OF_EVERY_CARD = frozenset({"format", "notice", "spec", "settings", "counts", "slides", "hashes"})
 
 
@@ -37,7 +41,8 @@ def export_tiles(dataset: Dataset, emit: Emit) -> Dataset:
         WriteFailed: a file cannot be written.
     """
     tiles, total = dataset.tiles, len(dataset.tiles)
-    names = [_name(dataset, row) for row in range(total)]
+    folders = file_names([slide.key for slide in dataset.slides])
+    names = [_name(dataset, row, folders) for row in range(total)]
     from_slides = replace(dataset, tiles=replace(tiles, files=(None,) * total))
     once = np.unique(names, return_index=True)[1]  # two tiles of one place and label are one file
     order = once[np.lexsort((tiles.origins[once, 0], tiles.origins[once, 1], tiles.slide[once]))]
@@ -64,17 +69,36 @@ def export_tiles(dataset: Dataset, emit: Emit) -> Dataset:
 
 
 def file_name(key: str) -> str:
-    """A slide's key as the name of a file or folder; different keys stay different."""
-    name = quote(key, safe=" +,()&=@")
-    return f"%2E{name[1:]}" if name.startswith(".") else name
+    """A slide's key as the name of a file or folder, on every system; different keys stay different.
+
+    Those that differ in case alone do not, for some systems: see ``file_names``.
+    """
+    name = quote(key, safe=" +,()&=@").replace("~", "%7E")  # the tilde is ours
+    if len(name) > _LONGEST:
+        name = f"{name[: _LONGEST - 13]}~{sha256_of(key.encode())[:12]}"
+    if not name or name.startswith(".") or _DEVICE.match(name):
+        name = f"%{ord(name[0]):02X}{name[1:]}" if name else "%"
+    return f"{name[:-1]}%{ord(name[-1]):02X}" if name.endswith((".", " ")) else name
 
 
-def _name(dataset: Dataset, row: int) -> str:
+def file_names(keys: Sequence[str]) -> list[str]:
+    """The name of each; of those that differ in case alone, all but the first have a number."""
+    found: dict[str, str] = {}
+    for key in keys:
+        number, name = 1, file_name(key)
+        one = name
+        while one.casefold() in found:
+            number += 1
+            one = f"{name}~{number}"
+        found[one.casefold()] = one
+    return list(found.values())
+
+
+def _name(dataset: Dataset, row: int, folders: Sequence[str]) -> str:
     """Where a tile goes, relative to the dataset's folder."""
     tiles = dataset.tiles
     x, y = (f"{number:.2f}".rstrip("0").rstrip(".") for number in tiles.origins[row].tolist())
-    key = dataset.slides[int(tiles.slide[row])].key
-    return f"{FOLDER}/{file_name(key)}/{TileClass(int(tiles.labels[row])).label}/{x}_{y}.png"
+    return f"{FOLDER}/{folders[int(tiles.slide[row])]}/{TileClass(int(tiles.labels[row])).label}/{x}_{y}.png"
 
 
 def _mark(dataset: Dataset, row: int) -> str:

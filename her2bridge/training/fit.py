@@ -2,7 +2,7 @@
 
 What a step does depends on the seed, the epoch, the step and the process alone, never on what random numbers were
 drawn before. So a checkpoint need not hold any generator, and a run that was killed and goes on ends with the same bits
-as one that was not (on the same device, with as many processes and threads).
+as one that was not: on the CPU, with as many processes and threads. GPUs add up in an order of their own.
 
 Channels first: with torch 2.13 on the CPU the backward pass of a strided 1×1 convolution in fp32 and channels last
 writes outside its memory. CUDA gets channels last.
@@ -203,6 +203,8 @@ class _Training:
         with interrupts_put_off() as is_interrupted, ThreadPoolExecutor(1) as ahead:
             while place.epoch < recipe.epochs:
                 self._epoch(forward, ahead, is_interrupted)
+                if distributed.any_of(is_interrupted(), self._device):  # while it was measured
+                    raise KeyboardInterrupt
         distributed.wait()
         kept = copy.deepcopy(self._mean).to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
         return Fitted(kept, tuple(place.history))

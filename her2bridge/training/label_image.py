@@ -15,6 +15,7 @@ from her2bridge.errors import UsageError
 from her2bridge.qupath.earlier_tiles import corrected_rows
 from her2bridge.qupath.label_classes import LabelClasses, Use
 from her2bridge.qupath.seam import PathObject, StoredTiles
+from her2bridge.qupath.suspect_labels import is_answered
 from her2bridge.records import LEFT_OUT, BoolArray, FloatArray, IntArray, SlideSource, TileClass, TileSpec
 from her2bridge.slides import Slide, open_slide
 from her2bridge.tiling import check_resolution, mend, tissue_mask
@@ -150,7 +151,7 @@ class _Image:
 
     def label(self, annotations: Sequence[PathObject], stored: StoredTiles) -> ImageLabels:
         areas, cut_out = self._areas(annotations)
-        corrected = self._corrected(stored)
+        corrected = self._corrected(stored, self._answers(annotations))
         areas, conflicts = resolve(areas, cut_out, corrected.areas(self._side))
         origins, labels, regions = self._tiles(areas, corrected)
         with_tiles = set(regions.tolist())
@@ -200,8 +201,22 @@ class _Image:
             self._tell(reason, titles)
         return areas, cut_out
 
-    def _corrected(self, stored: StoredTiles) -> _Corrected:
-        """Tiles that a person corrected; each place once, and of no label where they differ."""
+    def _answers(self, annotations: Sequence[PathObject]) -> BaseGeometry:
+        """Where a person was asked of a label, and has said what it is."""
+        classes = self._settings.classes
+        outlines = [
+            mend(one.geometry)
+            for one in annotations
+            if is_answered(one)
+            and one.geometry is not None
+            and classes.use_of(one.path_class).use in (Use.LABEL, Use.CUT_OUT)
+        ]
+        return shapely.union_all([one for one in outlines if one is not None])
+
+    def _corrected(self, stored: StoredTiles, answers: BaseGeometry) -> _Corrected:
+        """Tiles that a person corrected; each place once, and of no label where they differ; none where one of them
+        was doubted and a person has answered: that was later.
+        """
         rows = np.flatnonzero(corrected_rows(stored)) if self._settings.corrections else np.empty(0, dtype=np.int64)
         bounds = stored.bounds[rows].reshape(len(rows), 4)
         first = np.rint(bounds[:, :2] / self._side)
@@ -214,8 +229,14 @@ class _Image:
             known = places.get((column, line), (label, stored.ids[row]))
             places[column, line] = (label if known[0] == label else LEFT_OUT, known[1])
         cells = np.array(list(places), dtype=np.int64).reshape(-1, 2)
-        labels = np.array([label for label, _ in places.values()], dtype=np.int64)
-        return _Corrected(cells[:, 0], cells[:, 1], labels, tuple(id_ for _, id_ in places.values()))
+        x, y = cells.T * self._side
+        shares = shapely.area(shapely.intersection(shapely.box(x, y, x + self._side, y + self._side), answers))
+        open_ = shares < self._side**2 / 2
+        self._left_out["corrected tiles under a suspect label that was answered"] += int((~open_).sum())
+        cells = cells[open_]
+        said = [one for one, stays in zip(places.values(), open_.tolist(), strict=True) if stays]
+        labels = np.array([label for label, _ in said], dtype=np.int64)
+        return _Corrected(cells[:, 0], cells[:, 1], labels, tuple(id_ for _, id_ in said))
 
     def _tiles(self, areas: Sequence[LabelArea], corrected: _Corrected) -> tuple[FloatArray, IntArray, IntArray]:
         """Origins, labels and areas of the tiles of all grids, enough tissue on them; none where a corrected one is."""

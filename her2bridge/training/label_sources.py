@@ -119,12 +119,19 @@ class PairLabels:
 LabelSource = ProjectLabels | PairLabels
 
 
+def metadata_value(metadata: Mapping[str, str], key: str) -> str:
+    """What stands under a key, in whatever case it is written; empty where nothing does."""
+    wanted = key.strip().casefold()
+    found = [value for name, value in metadata.items() if name.strip().casefold() == wanted]
+    return (found[0] or "").strip() if found else ""
+
+
 @dataclass(frozen=True)
 class PatientRule:
     """Whose a slide is.
 
     Attributes:
-        key: the image's metadata key that says so.
+        key: the image's metadata key that says so, in any case.
         pattern: regular expression whose first group in the image's name says so.
 
     Raises:
@@ -163,15 +170,18 @@ class PatientRule:
         """
         found: str | None = None
         if self.key is not None:
-            found = image.metadata.get(self.key, "").strip()
+            found = metadata_value(image.metadata, self.key)
         elif self.pattern is not None:
             match = re.search(self.pattern, image.name)
             found = (match[1] or "").strip() if match else ""
         if found == "":
             told = f"no metadata key {self.key}" if self.key is not None else f"a name that {self.pattern} does not fit"
+            next_step = "Set it in QuPath (Project tab, Edit metadata), or give another rule."
+            if self.key is not None and image.project is None:
+                next_step = "A slide without a project has no metadata: give --patient-pattern, which reads its name."
+            elif self.key is None:
+                next_step = "Give a --patient-pattern that fits it, or name patients in QuPath and give --patient-key."
             raise NotEnoughLabels(
-                f"The image's patient is not known: it has {told}.",
-                where=image.name,
-                next_step="Set it in QuPath (Project tab, Edit metadata), or give another rule.",
+                f"The image's patient is not known: it has {told}.", where=image.name, next_step=next_step
             )
         return found

@@ -38,6 +38,7 @@ class Collected:
         left_out: regions and tiles by reason.
         conflicts: the image, and two of its areas of different labels that overlap in part.
         failed: names of images that could not be read.
+        also_in: further images of projects that labels of a slide came from: key, project, entry and name.
     """
 
     slides: tuple[LabelledSlide, ...]
@@ -47,6 +48,7 @@ class Collected:
     left_out: Mapping[str, int]
     conflicts: tuple[tuple[str, Conflict], ...]
     failed: tuple[str, ...]
+    also_in: tuple[Mapping[str, str | None], ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """The account for ``dataset.json``."""
@@ -59,6 +61,7 @@ class Collected:
                 for image, one in self.conflicts
             ],
             "failed_images": list(self.failed),
+            "also_in": [dict(one) for one in self.also_in],
         }
 
 
@@ -133,7 +136,7 @@ def collect(
         raise _no_labels(sources, tally)
     if not rule.is_stated:
         emit(Warned(None, "each slide is taken as a patient's of its own: --patient-key or --patient-pattern say more"))
-    slides, tiles, corrected = _merged(labelled, tally, emit)
+    slides, tiles, corrected, also_in = _merged(labelled, tally, emit)
     return Collected(
         slides=slides,
         tiles=tiles,
@@ -142,6 +145,7 @@ def collect(
         left_out=dict(tally.left_out),
         conflicts=tuple(tally.conflicts),
         failed=tuple(tally.failed),
+        also_in=also_in,
     )
 
 
@@ -214,24 +218,28 @@ def _no_labels(sources: Sequence[LabelSource], tally: _Tally) -> NotEnoughLabels
 
 def _merged(
     labelled: Sequence[_Labelled], tally: _Tally, emit: Emit
-) -> tuple[tuple[LabelledSlide, ...], TileTable, int]:
-    """Each slide once, its tiles, and how many of all a person corrected."""
+) -> tuple[tuple[LabelledSlide, ...], TileTable, int, tuple[Mapping[str, str | None], ...]]:
+    """Each slide once, its tiles, how many of all a person corrected, and where else labels of a slide came from."""
     groups: dict[tuple[Any, ...], list[_Labelled]] = defaultdict(list)
     for one in labelled:
         if len(one.labels):
             groups[one.identity].append(one)
-    patients = _patients([members[0] for members in groups.values()])
+    patients = _patients([one for members in groups.values() for one in members], emit)
     keys = _unique([members[0].image.name for members in groups.values()])
-    slides, kept = [], []
-    for number, (members, key) in enumerate(zip(groups.values(), keys, strict=True)):
+    slides, kept, also_in = [], [], []
+    for members, key in zip(groups.values(), keys, strict=True):
         first = members[0]
-        if {one.patient for one in members} != {first.patient}:
-            emit(Warned(first.image.name, "its projects name different patients for it; the first one's counts"))
+        images = {(one.image.project, one.image.entry): one.image for one in members}
+        also_in += [
+            {"key": key, "project": str(image.project), "entry": image.entry, "name": image.name}
+            for image in images.values()
+            if image.project is not None and image is not first.image
+        ]
         slides.append(
             LabelledSlide(
                 key=key,
                 name=first.image.name,
-                patient=patients[number],
+                patient=patients[first.fingerprint],
                 source=first.source,
                 mpp=first.labels.mpp,
                 fingerprint=first.fingerprint,
@@ -244,27 +252,40 @@ def _merged(
         )
     every = [one.labels.corrected for members in groups.values() for one in members]
     corrected = int((np.concatenate(every) & np.concatenate(kept)).sum())
-    return tuple(slides), _table(list(groups.values()), kept), corrected
+    return tuple(slides), _table(list(groups.values()), kept), corrected, tuple(also_in)
 
 
-def _patients(firsts: Sequence[_Labelled]) -> list[str]:
-    """A name for each slide's patient; where none is stated, slides of one file are one patient's."""
-    files = list(dict.fromkeys(one.fingerprint for one in firsts))
-    names = {one.fingerprint: one.image.name for one in reversed(firsts)}
+def _patients(labelled: Sequence[_Labelled], emit: Emit) -> dict[str, str]:
+    """The patient of each file: one, whatever is stated, or a split could part what shows the same tissue.
+
+    Where none is stated, a file is a patient's of its own. Where several are, they are one from there on, with all that
+    is theirs, under the name of the first.
+    """
+    names = {one.fingerprint: one.image.name for one in reversed(labelled)}
+    files = list(dict.fromkeys(one.fingerprint for one in labelled))
     own = dict(zip(files, _unique([names[file] for file in files]), strict=True))
-    return [own[one.fingerprint] if one.patient is None else one.patient for one in firsts]
+    stated: dict[str, list[str]] = {file: [] for file in files}
+    for one in labelled:
+        stated[one.fingerprint].append(own[one.fingerprint] if one.patient is None else one.patient)
+    called = {patient: patient for some in stated.values() for patient in some}
+    for file, some in stated.items():
+        if len(set(some)) > 1:
+            emit(Warned(names[file], "different patients are named for its file; they are taken as one, the first"))
+        old, new = {called[patient] for patient in some}, called[some[0]]
+        called = {patient: new if name in old else name for patient, name in called.items()}
+    return {file: called[some[0]] for file, some in stated.items()}
 
 
 def _unique(names: Iterable[str]) -> list[str]:
-    """The names, with a number behind those that were there before."""
-    found: dict[str, None] = {}
+    """The names, with a number behind those that were there before, in whatever case: they name files too."""
+    found: dict[str, str] = {}
     for name in names:
         number, one = 1, name
-        while one in found:
+        while one.casefold() in found:
             number += 1
             one = f"{name} ({number})"
-        found[one] = None
-    return list(found)
+        found[one.casefold()] = one
+    return list(found.values())
 
 
 def _without_twins(members: Sequence[_Labelled], tally: _Tally, emit: Emit) -> BoolArray:

@@ -4,9 +4,16 @@ For one class against the rest: precision = TP / (TP + FP), recall = TP / (TP + 
 F1 = 2 / (1/precision + 1/recall). Macro figures are means over the classes that occur in the truth, each counting the
 same; the macro F1 is the mean of the classes' F1, as in scikit-learn.
 
+The rest is *all* other tiles, in four and three classes too: a normal tile that is taken for 1+ is a false positive of
+1+. The paper does not say so, but its figures do: from a class's tiles (its Table 2), recall and precision (its Table 5)
+follow its false positives, and from its specificity the negatives: some 4,500 of 0 and of 1+, where the other tumour
+classes have 1,200 to 1,400 tiles.
+
 Accuracy. Equation 7 reads (TP + TN) / (TP + TN + FP + FN), which over six classes is no single number. The paper's
 figures show that it means the share of tiles classed rightly: in Table 7 the chain that gives every tile one class has
-accuracy 56.11 and precision 9.35 = 56.11 / 6. So that share is ``accuracy`` here.
+accuracy 56.11 and precision 9.35 = 56.11 / 6. So that share is ``accuracy`` here; in four and three classes it is the
+share of the *tumour* tiles classed rightly, that is the mean of the classes' recalls, each by its number of tiles:
+normal and noise tiles are not in it.
 
 The paper's F1 in Tables 4 and 7 is equation 11 of the macro precision and the macro recall, to 0.01 in every
 row (DenseNet-169: 90.58 and 89.96 give 90.27). ``f1_of_macro`` is that; it is seldom far from ``macro_f1``.
@@ -28,7 +35,7 @@ from sklearn.metrics import confusion_matrix
 from her2bridge.records import TUMOUR_CLASSES, FloatArray, IntArray, TileClass
 
 NOT_TUMOUR = "normal or noise"
-"""The last column of four and three classes: tumour tiles that were taken for something else."""
+"""The last row and column of four and three classes: tiles that are, or were taken for, something else than tumour."""
 
 _LABELS = tuple(one.label for one in TileClass)
 
@@ -36,8 +43,9 @@ _LABELS = tuple(one.label for one in TileClass)
 class Reading(enum.Enum):
     """Which classes are told apart.
 
-    ``SIX``: all. ``FOUR``: the tiles whose truth is 0, 1+, 2+ or 3+. ``THREE``: the same tiles, 0 and 1+ merged. In the
-    last two a tile that was found normal or noise is an error, and normal and noise tiles count nowhere.
+    ``SIX``: all. ``FOUR``: 0, 1+, 2+ and 3+. ``THREE``: the same, 0 and 1+ merged. In the last two a tumour tile that
+    was found normal or noise is an error, and normal and noise tiles are what a class must not be seen in: they count
+    in precision and specificity.
     """
 
     SIX = "six"
@@ -53,17 +61,17 @@ class Reading(enum.Enum):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What a tile can be taken for: the classes, and for ``FOUR`` and ``THREE`` what is no tumour."""
+        """Rows and columns of a confusion: the classes, and for ``FOUR`` and ``THREE`` what is no tumour."""
         return self.names if self is Reading.SIX else (*self.names, NOT_TUMOUR)
 
     def merge(self, tables: IntArray) -> IntArray:
-        """Confusions of six classes, int64 [..., 6, 6], as this reading's, int64 [..., k, columns]."""
+        """Confusions of six classes, int64 [..., 6, 6], as this reading's: [..., 6, 6], else [..., k + 1, k + 1]."""
         place = np.eye(len(self.columns), dtype=np.int64)[list(_PLACES[self])]
-        return np.asarray(place[:, : len(self.names)].T @ tables @ place, dtype=np.int64)
+        return np.asarray(place.T @ tables @ place, dtype=np.int64)
 
 
 _PLACES = {Reading.SIX: (0, 1, 2, 3, 4, 5), Reading.FOUR: (0, 1, 2, 3, 4, 4), Reading.THREE: (0, 0, 1, 2, 3, 3)}
-"""The column of each of the six classes."""
+"""The row and column of each of the six classes."""
 
 
 class Rates(NamedTuple):
@@ -86,8 +94,8 @@ class TileFigures:
 
     Attributes:
         reading: which classes were told apart.
-        confusion: tiles, int64 [k, columns], rows by truth, columns by what was found.
-        accuracy: share of tiles classed rightly; 0 where there is no tile.
+        confusion: tiles, int64 [6, 6] or [k + 1, k + 1]: rows by truth, columns by what was found; ``Reading.columns``.
+        accuracy: share of the k classes' tiles classed rightly; 0 where there is no tile.
         precision, recall, specificity, f1: of each class.
         macro_precision, macro_recall, macro_specificity, macro_f1: means over the classes that occur in the truth.
     """
@@ -111,13 +119,18 @@ class TileFigures:
 
     @property
     def support(self) -> tuple[int, ...]:
-        """Tiles of each class by the truth."""
-        return tuple(self.confusion.sum(axis=1).tolist())
+        """Tiles of each of the k classes by the truth."""
+        return tuple(self.confusion.sum(axis=1)[: len(self.names)].tolist())
 
     @property
     def tiles(self) -> int:
-        """All tiles that count."""
-        return int(self.confusion.sum())
+        """All tiles of the k classes."""
+        return sum(self.support)
+
+    @property
+    def others(self) -> int:
+        """Normal and noise tiles of ``FOUR`` and ``THREE``: none can be right, any can be a false positive."""
+        return int(self.confusion.sum()) - self.tiles
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -126,8 +139,8 @@ class TileFigures:
 
     @property
     def has_specificity(self) -> bool:
-        """Whether two classes occur at least: of a single one, nothing can be taken for it wrongly."""
-        return len(self.names) - len(self.absent) > 1
+        """Whether there are tiles beside those of a single class: else nothing can be taken for it wrongly."""
+        return int((self.confusion.sum(axis=1) > 0).sum()) > 1
 
     @property
     def f1_of_macro(self) -> float:
@@ -146,6 +159,7 @@ class TileFigures:
 
         return {
             "tiles": self.tiles,
+            "other_tiles": self.others,
             "accuracy": shown("accuracy", self.accuracy, self.tiles),
             "macro": {name: shown(name, value, self.tiles) for name, value in zip(names, macro, strict=True)},
             "by_class": {
@@ -157,7 +171,7 @@ class TileFigures:
             },
             "absent": list(self.absent),
             "confusion": {
-                "rows": list(self.names),
+                "rows": list(self.reading.columns),
                 "columns": list(self.reading.columns),
                 "rows_truth_columns_predicted": self.confusion.tolist(),
             },
@@ -179,7 +193,7 @@ def measure_tiles(truth: IntArray, predicted: IntArray, reading: Reading = Readi
 def measure_confusion(table: IntArray, reading: Reading = Reading.SIX) -> TileFigures:
     """The same of a confusion of six classes, int64 [6, 6]."""
     merged = reading.merge(table)
-    rates = rates_of(merged)
+    rates = rates_of(merged, reading)
     return TileFigures(
         reading=reading,
         confusion=merged,
@@ -195,13 +209,14 @@ def measure_confusion(table: IntArray, reading: Reading = Reading.SIX) -> TileFi
     )
 
 
-def rates_of(tables: IntArray) -> Rates:
-    """Equations 7–11 of confusions, int64 [..., k, columns]; the first k columns are the classes of the rows."""
-    right = np.diagonal(tables, axis1=-2, axis2=-1)
-    support = tables.sum(axis=-1)
-    taken = tables.sum(axis=-2)[..., : tables.shape[-2]]
-    tiles = support.sum(axis=-1)
-    rest = tiles[..., np.newaxis] - support
+def rates_of(tables: IntArray, reading: Reading) -> Rates:
+    """Equations 7–11 of a reading's confusions (``Reading.merge``); a last row and column of what is no tumour is no
+    class, but part of what each class stands against."""
+    classes = len(reading.names)
+    right = np.diagonal(tables, axis1=-2, axis2=-1)[..., :classes]
+    support = tables.sum(axis=-1)[..., :classes]
+    taken = tables.sum(axis=-2)[..., :classes]
+    rest = tables.sum(axis=(-2, -1))[..., np.newaxis] - support
     occurs = support > 0
 
     def mean(values: FloatArray) -> FloatArray:
@@ -210,7 +225,7 @@ def rates_of(tables: IntArray) -> Rates:
     precision, recall = _divide(right, taken), _divide(right, support)
     specificity = _divide(rest - (taken - right), rest)
     f1 = _divide(2 * right, taken + support)  # equation 11, without its division by a precision or recall of 0
-    accuracy = _divide(right.sum(axis=-1), tiles)
+    accuracy = _divide(right.sum(axis=-1), support.sum(axis=-1))
     return Rates(
         accuracy, precision, recall, specificity, f1, mean(precision), mean(recall), mean(specificity), mean(f1)
     )

@@ -18,7 +18,17 @@ _MOST_WEIGHT = 10.0  # of a rare class in the loss, against the mean
 
 
 def own_device(wanted: str) -> str:
-    """Of several processes with GPUs each takes its own."""
+    """Of several processes with GPUs each takes its own.
+
+    Raises:
+        UsageError: all were given the same one.
+    """
+    if distributed.size() > 1 and wanted.startswith("cuda:"):
+        raise UsageError(
+            f"Several processes cannot train on {wanted} alone.",
+            where="--device",
+            next_step="Give cuda or auto: each process takes a GPU of its own.",
+        )
     if distributed.size() > 1 and wanted in ("auto", "cuda") and torch.cuda.is_available():
         return f"cuda:{torch.cuda.current_device()}"
     return wanted

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from her2bridge.events import Emit
 from her2bridge.model.bundle import Bundle, load_bundle
-from her2bridge.records import Float32Array, IntArray
+from her2bridge.records import BoolArray, Float32Array, IntArray
 from her2bridge.training.dataset import Dataset
 from her2bridge.training.predict import RuntimeSettings, predict_rows, ready
-from her2bridge.training.unseen import seen_patients
-
-
-class HeldOut(Protocol):
-    """The bundles of a cross-validation (``training.folds.Folds`` is one)."""
-
-    def bundle_for(self, fingerprint: str) -> Path | None:
-        """The bundle that did not see this slide; None where the slide is in no fold."""
-        ...
+from her2bridge.training.unseen import HeldOut, learned_slides, seen_patients
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +22,8 @@ class OutOfFold:
     Attributes:
         rows: of the dataset's table, int64 [m], ascending.
         probabilities: float32 [m, 6].
-        refused: rows left out, since the network at hand has learned from their patient, int64.
+        refused: rows left out, since the network at hand has learned from their patient, or may have: its card names
+            no slides; int64.
         bundles: how many networks took part.
     """
 
@@ -43,7 +35,7 @@ class OutOfFold:
 
 def without_folds(bundle: Bundle, dataset: Dataset, rows: IntArray, probabilities: Float32Array) -> OutOfFold:
     """Of what the bundle says of these rows, float32 [m, 6], that of patients it did not see."""
-    seen = seen_patients(bundle, dataset)[dataset.tiles.slide[rows]]
+    seen = _may_have_seen(bundle, dataset)[dataset.tiles.slide[rows]]
     return OutOfFold(rows[~seen], probabilities[~seen], rows[seen], int(not seen.all()))
 
 
@@ -51,7 +43,7 @@ def out_of_fold(bundle: Bundle, dataset: Dataset, folds: HeldOut, settings: Runt
     """Predict all of a dataset's tiles by networks that did not see their patients.
 
     A slide that is in no fold is predicted by ``bundle``. Whatever the folds say, a network is not asked about a
-    patient from whom, by its own card, it learned.
+    patient from whom, by its own card, it learned, nor one whose card does not say from whom.
 
     Raises:
         ModelError: a fold's bundle is missing or damaged.
@@ -64,7 +56,7 @@ def out_of_fold(bundle: Bundle, dataset: Dataset, folds: HeldOut, settings: Runt
     rows, found, refused, bundles = [], [], [], 0
     for folder, numbers in by_folder.items():
         one = bundle if folder is None else load_bundle(folder)
-        seen = seen_patients(one, dataset)
+        seen = _may_have_seen(one, dataset)
         theirs = np.flatnonzero(np.isin(tiles.slide, numbers)).astype(np.int64)
         is_seen = seen[tiles.slide[theirs]]
         refused.append(theirs[is_seen])
@@ -77,6 +69,13 @@ def out_of_fold(bundle: Bundle, dataset: Dataset, folds: HeldOut, settings: Runt
         rows.append(theirs)
         found.append(predict_rows(runtime, dataset, theirs, emit, batch_size=settings.batch_size, task=task))
     return _sorted(rows, found, refused, bundles)
+
+
+def _may_have_seen(bundle: Bundle, dataset: Dataset) -> BoolArray:
+    """Of which of the s slides nobody can say that the network learned nothing of their patient, bool [s]."""
+    if learned_slides(bundle.card) is None:
+        return np.ones(len(dataset.slides), dtype=np.bool_)
+    return seen_patients(bundle, dataset)
 
 
 def _sorted(rows: list[IntArray], found: list[Float32Array], refused: list[IntArray], bundles: int) -> OutOfFold:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +55,8 @@ def samples_of(dataset: Dataset, rows: IntArray, cache: Path | None, emit: Emit)
     if cache is not None and len(rows) * size * size * 3 > IN_MEMORY:
         try:
             cache.parent.mkdir(parents=True, exist_ok=True)
-            out = np.memmap(cache, np.uint8, "w+", shape=shape)
+            _reserve(cache, math.prod(shape))
+            out = np.memmap(cache, np.uint8, "r+", shape=shape)
         except OSError as error:
             raise WriteFailed(
                 f"There is no room for the tiles' pixels ({error.strerror}).",
@@ -62,3 +65,16 @@ def samples_of(dataset: Dataset, rows: IntArray, cache: Path | None, emit: Emit)
             ) from error
     pixels = read_pixels(dataset, rows, out, on_progress=ticker("Reading tiles", len(rows), emit))
     return Samples(pixels, dataset.tiles.labels[rows])
+
+
+def _reserve(path: Path, size: int) -> None:
+    """A file of that many bytes, of which the disk holds every one: a map over a file with holes dies on a full disk.
+
+    Raises:
+        OSError: there is no room.
+    """
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:  # Windows keeps the room when a file is lengthened
+            file.truncate(size)

@@ -1,8 +1,8 @@
 """Scored slides with a case score that a person gave: what the WHSPN can learn from.
 
 A slide counts with the classes that the tile network itself gave its tiles, whatever a person made of them later: the
-WHSPN is to learn how that network errs. For a slide that the network learned from, those would be too good; another
-network, of a fold that did not see the slide, looks at the places of its tiles anew.
+WHSPN is to learn how that network errs. For a slide of a patient whom the network learned from, those would be too
+good; another network, of a fold that did not see the patient, looks at the places of its tiles anew.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -31,22 +30,11 @@ from her2bridge.scoring import ScoreSettings
 from her2bridge.slides import open_slide
 from her2bridge.training.case_scores import case_score
 from her2bridge.training.dataset import fingerprint_of
+from her2bridge.training.label_sources import metadata_value
 from her2bridge.training.progress import ticker
+from her2bridge.training.unseen import HeldOut, check_folds, learned_slides
 
 _BATCH = 32
-
-
-class HeldOut(Protocol):
-    """The bundles of a cross-validation; see ``training.folds``."""
-
-    @property
-    def dataset(self) -> str:
-        """SHA-256 of the table that they learned from."""
-        ...
-
-    def bundle_for(self, fingerprint: str) -> Path | None:
-        """The one that did not see a slide; None where every one or none did."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -126,7 +114,7 @@ def collect_cases(
     Every image with a case score that cannot be learned from is told as ``Warned``, with what to do.
 
     Args:
-        folds: of the bundle's training; without them slides that it learned from are left out.
+        folds: of the bundle's training; without them slides of patients whom it learned from are left out.
 
     Raises:
         ProjectError: a project cannot be opened.
@@ -137,6 +125,7 @@ def collect_cases(
         raise UsageError("A project is named twice.", where="PROJECT", next_step="Name each project once.")
     reader = _Reader(bundle, settings, emit, folds)
     tell = ticker("reading scored slides", sum(len(project.entries) for project in opened), emit)
+    reader.look(opened)
     cases: list[Case] = []
     left_out: Counter[str] = Counter()
     done = 0
@@ -159,16 +148,24 @@ class _Reader:
     def __init__(self, bundle: Bundle, settings: CaseSettings, emit: Emit, folds: HeldOut | None) -> None:
         self._bundle, self._settings, self._emit, self._folds = bundle, settings, emit, folds
         self._title = f"{bundle.name} {bundle.sha256[:12]}"  # as a run writes it
-        training = bundle.card["training"]
-        told: Mapping[str, Any] = training if isinstance(training, Mapping) else {}
-        self._seen = frozenset(told.get("slides", ()))
-        if folds is not None and folds.dataset != told.get("dataset"):
-            raise UsageError(
-                f"The folds learned from another dataset than {bundle.name}.",
-                where="--folds",
-                next_step=f"Give the folds that were trained together with {bundle.name}.",
-            )
+        self._seen = learned_slides(bundle.card) or frozenset()
+        self._seen_of: dict[str, set[str]] = {}  # by patient, the slides that it learned from
+        if folds is not None:
+            check_folds(bundle, folds)
         self._runtimes: dict[Path, Runtime] = {}
+
+    def look(self, projects: Sequence[Project]) -> None:
+        """Find out whose slides the network has learned from, those without a score among them."""
+        if not self._seen:
+            return
+        for project in projects:
+            for entry in project.entries:
+                try:
+                    _, fingerprint = self._slide_of(project, entry)
+                except (SlideError, OSError):
+                    continue  # told where the slide is one to learn from
+                if fingerprint in self._seen:
+                    self._seen_of.setdefault(self._patient_of(project, entry), set()).add(fingerprint)
 
     def case_of(self, project: Project, entry: Entry) -> Case:
         """The case that an image is.
@@ -196,11 +193,27 @@ class _Reader:
         if tiles.tumour < least:
             told = f"not assessable: {tiles.tumour} tumour tiles, fewer than {least}."
             raise _LeftOut("not assessable", told)
-        patient = _value(entry.metadata, self._settings.patient_key) or f"{project.path}, image {entry.id}"
-        return Case(entry.name, patient, score, tiles, held_out is not None)
+        return Case(entry.name, self._patient_of(project, entry), score, tiles, held_out is not None)
+
+    def _patient_of(self, project: Project, entry: Entry) -> str:
+        return metadata_value(entry.metadata, self._settings.patient_key) or f"{project.path}, image {entry.id}"
+
+    def _slide_of(self, project: Project, entry: Entry) -> tuple[SlideSource, str]:
+        """The slide and its fingerprint.
+
+        Raises:
+            SlideError, OSError: it is not there.
+        """
+        source = slide_source(
+            entry.server_json,
+            folder=project.folder,
+            saved_uri=project.saved_uri,
+            relocations=self._settings.relocations,
+        )
+        return source, fingerprint_of(source.path)
 
     def _score_of(self, entry: Entry) -> TileClass:
-        text = _value(entry.metadata, self._settings.case_key)
+        text = metadata_value(entry.metadata, self._settings.case_key)
         if not text:
             raise _LeftOut("no case score", "")
         score = case_score(text)
@@ -219,29 +232,25 @@ class _Reader:
         """The fold's bundle that must predict the slide, and the slide; None where the bundle itself may.
 
         Raises:
-            _LeftOut: the bundle learned from the slide, or nobody can tell, and there is no such fold.
+            _LeftOut: the bundle learned from the patient, or nobody can tell, and there is no such fold.
         """
         if not self._seen:
             return None
         try:
-            source = slide_source(
-                entry.server_json,
-                folder=project.folder,
-                saved_uri=project.saved_uri,
-                relocations=self._settings.relocations,
-            )
-            fingerprint = fingerprint_of(source.path)
+            source, _ = self._slide_of(project, entry)
         except (SlideError, OSError) as error:
             told = f"its slide is not found, so nobody can tell whether {self._bundle.name} learned from it"
             raise _LeftOut("its slide is not found", f"{told}; say where it is with --relocate OLD=NEW.") from error
-        if fingerprint not in self._seen:
+        seen = self._seen_of.get(self._patient_of(project, entry))
+        if seen is None:
             return None
         if self._folds is None:
-            told = f"{self._bundle.name} learned from this slide; give --folds, the folder of its cross-validation."
+            told = f"{self._bundle.name} learned from this patient; give --folds, the folder of its cross-validation."
             raise _LeftOut("seen in training", told)
-        bundle = self._folds.bundle_for(fingerprint)
-        if bundle is None:
-            raise _LeftOut("seen by every fold", "no fold's network was trained without this slide.")
+        bundles = {self._folds.bundle_for(fingerprint) for fingerprint in seen}
+        bundle = bundles.pop()
+        if bundle is None or bundles:  # where several held out one slide each, each saw the others
+            raise _LeftOut("seen by every fold", "no fold's network was trained without this patient.")
         return bundle, source
 
     def _anew(self, bundle: Path, source: SlideSource, stored: StoredTiles, image: str) -> IntArray:
@@ -276,10 +285,3 @@ class _Reader:
                 )
             self._runtimes[path] = choose_runtime(bundle, self._settings.device)
         return self._runtimes[path]
-
-
-def _value(metadata: Mapping[str, str], key: str) -> str:
-    """What stands under a key, in whatever case it is written; empty where nothing does."""
-    wanted = key.strip().casefold()
-    found = [value for name, value in metadata.items() if name.strip().casefold() == wanted]
-    return (found[0] or "").strip() if found else ""

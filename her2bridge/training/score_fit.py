@@ -15,7 +15,8 @@ from her2bridge.model.bundle import Bundle, save_bundle
 from her2bridge.records import TUMOUR_CLASSES, BoolArray, IntArray
 from her2bridge.scoring.whspn import Whspn, shares_of
 from her2bridge.training.progress import ticker
-from her2bridge.training.score_cases import Cases, CaseSettings, HeldOut, collect_cases
+from her2bridge.training.score_cases import Cases, CaseSettings, collect_cases
+from her2bridge.training.unseen import HeldOut, learned_slides
 from her2bridge.training.whspn import PENALTIES, WIDTHS, fit_whspn, measure, measure_whspn, scores_by_rule
 
 MOST_FOLDS = 5
@@ -212,6 +213,17 @@ def _folds_of(cases: Cases, seed: int) -> IntArray:
     return np.array([dealt[case.patient] for case in cases.cases], dtype=np.int64)
 
 
+def _first(bundle: Bundle) -> str:
+    """What is known of the slides that the first network learned from."""
+    if learned_slides(bundle.card) is None:
+        return "The card of the network that classed their tiles names no slides: whether it learned from them is open."
+    return (
+        "Where the network that classed the tiles had learned from any slide of the patient in these projects, one of"
+        " its cross-validation that had not classed them, or the slide was left out; patients are as the projects name"
+        " them."
+    )
+
+
 def _section(
     cases: Cases, bundle: Bundle, settings: FitSettings, figures: Mapping[str, Any], rows: BoolArray, trained_on: str
 ) -> dict[str, Any]:
@@ -225,7 +237,8 @@ def _section(
     return {
         "data": trained_on,
         "note": "Learned from slides whose case scores a user gave; nobody has checked these, nor whether other labs'"
-        " slides are like them. The figures are of slides whose patients were not learned from. Research use only.",
+        f" slides are like them. The figures are of slides whose patients the WHSPN did not learn from."
+        f" {_first(bundle)} Research use only.",
         "slides_by_score": {"train": count(rows & ~chooses), "validation": count(chooses), "test": count(~rows)},
         "patients": len(set(cases.patients)),
         "out_of_fold_slides": sum(case.is_out_of_fold for case in cases.cases),

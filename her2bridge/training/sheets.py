@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from her2bridge.training.progress import ticker
 SIDE, GAP, LINE = 256, 8, 18
 """Of a tile as drawn, between tiles, and of a line of text, pixels."""
 _COLUMNS = 8
+_MARK = b"her2bridge sheet"
+"""The comment in each JPEG."""
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -49,12 +51,17 @@ def draw_sheet(pixels: ByteArray, captions: Sequence[str], path: Path, *, title:
         for index, line in enumerate(words):
             pen.text((x, y + SIDE + index * LINE + 1), _shortened(line, font, SIDE), _INK, font)
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG" if path.suffix.lower() == ".png" else "JPEG", quality=90)
+    if path.suffix.lower() == ".png":
+        sheet.save(buffer, "PNG")
+    else:
+        sheet.save(buffer, "JPEG", quality=90, comment=_MARK)
     write_atomically(path, buffer.getvalue())
 
 
 def write_sheets(dataset: Dataset, folder: Path, emit: Emit, per_class: int = 64, seed: int = 2022) -> list[Path]:
     """Write one sheet a class that has tiles, ``<label>.jpg``: a random sample, spread over the slides.
+
+    Sheets of before go, of classes that have none now too.
 
     Args:
         per_class: tiles at most.
@@ -82,7 +89,22 @@ def write_sheets(dataset: Dataset, folder: Path, emit: Emit, per_class: int = 64
         title = f"{tile_class.label}: {len(rows):,} of {of:,} tiles. Research use only."
         draw_sheet(pixels, [caption_of(dataset, row) for row in rows.tolist()], path, title=title)
         written.append(path)
+    remove_sheets(folder, written)
     return written
+
+
+def remove_sheets(folder: Path, keep: Collection[Path] = ()) -> None:
+    """Remove what earlier calls drew: the classes' sheets, if they are ours."""
+    for path in (folder / f"{one.label}.jpg" for one in TileClass):
+        if path in keep or not path.is_file():
+            continue
+        try:
+            with Image.open(path, formats=["JPEG"]) as picture:
+                is_ours = picture.info.get("comment") == _MARK
+        except OSError:
+            continue
+        if is_ours:
+            path.unlink(missing_ok=True)
 
 
 def caption_of(dataset: Dataset, row: int) -> str:

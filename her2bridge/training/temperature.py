@@ -46,3 +46,10 @@ def fit_temperature(logits: Float32Array, labels: IntArray) -> float:
         surprise, bounds=(math.log(LEAST), math.log(MOST)), method="bounded", options={"xatol": 1e-6}
     )
     return float(np.clip(math.exp(found.x), LEAST, MOST))
+
+
+def doubt_of(temperature: float) -> str | None:
+    """What is to be said of a temperature that ended at a bound; None of any other."""
+    if 1.01 * LEAST < temperature < MOST / 1.01:
+        return None
+    return f"the temperature ended at its bound, {temperature:.3g}: the probabilities of this model mean little"

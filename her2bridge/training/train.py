@@ -31,8 +31,8 @@ from her2bridge.training.folds import FOLDS_FILE, Fold, make_folds, save_folds
 from her2bridge.training.optimiser import own_device
 from her2bridge.training.recipes import MODERN, Recipe
 from her2bridge.training.samples import Samples, samples_of
-from her2bridge.training.temperature import fit_temperature
-from her2bridge.training.trained_card import card_of, told_limits, told_metrics, told_training
+from her2bridge.training.temperature import doubt_of, fit_temperature
+from her2bridge.training.trained_card import NOT_STATED, card_of, told_limits, told_metrics, told_training
 from her2bridge.training.unseen import seen_slides
 
 
@@ -64,7 +64,7 @@ class TrainSettings:
     seed: int = 2022
     device: str = "auto"
     precision: str = "auto"
-    labels_by: str = "not stated"
+    labels_by: str = NOT_STATED
     folds: int = 0
     name: str | None = None
     version: str = "1.0.0"
@@ -288,19 +288,25 @@ def _make_ready(out: Path, settings: TrainSettings, has_folds: bool) -> None:
 
 def _train_part(dataset: Dataset, part: _Part, settings: TrainSettings, tell: Emit) -> None:
     """Train one network; the first process saves it."""
+    caches = [part.work / f"{name}-{distributed.rank()}.pixels" for name in ("train", "val")]
     train, validation = (
-        samples_of(dataset, rows, part.work / f"{name}-{distributed.rank()}.pixels", tell)
-        for rows, name in ((part.train, "train"), (part.validation, "val"))
+        samples_of(dataset, rows, cache, tell)
+        for rows, cache in zip((part.train, part.validation), caches, strict=True)
     )
     how = FitSettings(
         settings.device, settings.precision, settings.seed, part.work, settings.transform, settings.restart
     )
     fitted = fit(settings.network(), train, validation, settings.recipe, settings=how, emit=tell, title=part.title)
     if distributed.is_first():
-        _save(dataset, part, settings, fitted, validation)
+        _save(dataset, part, settings, fitted, validation, tell)
+    del train, validation
+    for cache in caches:
+        cache.unlink(missing_ok=True)  # a fold more would be the dataset once more on the disk
 
 
-def _save(dataset: Dataset, part: _Part, settings: TrainSettings, fitted: Fitted, validation: Samples) -> None:
+def _save(
+    dataset: Dataset, part: _Part, settings: TrainSettings, fitted: Fitted, validation: Samples, tell: Emit
+) -> None:
     """Calibrate and measure what a bundle holds, weights in half precision, and save it with its history."""
     start = settings.start
     training = told_training(
@@ -322,8 +328,11 @@ def _save(dataset: Dataset, part: _Part, settings: TrainSettings, fitted: Fitted
         if part.calibrated_by is None
         else load_bundle(part.calibrated_by).temperature
     )
+    if part.calibrated_by is None and (doubt := doubt_of(temperature)):
+        tell(Warned(None, doubt))
+        limits = [*limits, f"{doubt[0].upper()}{doubt[1:]}."]
     patients = len({dataset.patients[row] for row in part.validation.tolist()})
     metrics = told_metrics(logits, validation.labels, temperature, patients)
-    save_bundle(part.out, kept, {**card, "temperature": temperature, "metrics": metrics})
+    save_bundle(part.out, kept, {**card, "limits": limits, "temperature": temperature, "metrics": metrics})
     write_atomically(part.out / METRICS_FILE, (part.work / METRICS_FILE).read_bytes())
     draw_curves(fitted.history, part.out / CURVES_FILE)

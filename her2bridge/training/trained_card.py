@@ -26,6 +26,11 @@ _INTENDED_USE = (
 _LABELS = [one.label for one in TileClass]
 
 
+NOT_STATED = "not stated"
+"""Who labelled, where nobody says."""
+NOBODY = "not stated (take it that no pathologist labelled)"
+
+
 def told_training(
     dataset: Dataset,
     train: IntArray,
@@ -86,11 +91,12 @@ def told_limits(
     dataset: Dataset, training: Mapping[str, Any], missing: list[str], has_validation: bool, start: Bundle | None
 ) -> list[str]:
     """The card's ``limits``; ``missing``: labels of the classes without training tiles."""
-    by = training["labels_by"]
+    stated = training["labels_by"]["stated"]
+    by = NOBODY if stated == NOT_STATED else stated
     found = [
         "Research use only.",
-        f"It learned from {training['data']}, drawn by {_some(by['annotators'], 'annotator')} (labels by: "
-        f"{by['stated']}); nothing is known of its worth on other laboratories' stains and scanners.",
+        f"It learned from {training['data']}, labels by: {by}; nothing is known of its worth on other laboratories' "
+        "stains and scanners.",
     ]
     if missing:
         found.append(f"It learned from no tile of {', '.join(missing)}: it does not find what it has never seen.")

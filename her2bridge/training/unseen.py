@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
+from her2bridge.errors import UsageError
 from her2bridge.model.bundle import Bundle
 from her2bridge.records import BoolArray
 from her2bridge.training.dataset import Dataset
+
+
+class HeldOut(Protocol):
+    """The bundles of a cross-validation (``training.folds.Folds`` is one)."""
+
+    @property
+    def dataset(self) -> str:
+        """SHA-256 of the table that they learned from."""
+        ...
+
+    def bundle_for(self, fingerprint: str) -> Path | None:
+        """The bundle that did not see this slide; None where the slide is in no fold."""
+        ...
+
+
+def check_folds(bundle: Bundle, folds: HeldOut) -> None:
+    """Refuse folds of another training.
+
+    Raises:
+        UsageError: they learned from another dataset than the bundle, or its card names none.
+    """
+    training = bundle.card.get("training")
+    if folds.dataset != (training.get("dataset") if isinstance(training, Mapping) else None):
+        raise UsageError(
+            f"The folds learned from another dataset than {bundle.name}.",
+            where="--folds",
+            next_step=f"Give the folds that were trained together with {bundle.name}.",
+        )
 
 
 def learned_slides(card: Mapping[str, Any]) -> frozenset[str] | None:

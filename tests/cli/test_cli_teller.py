@@ -205,7 +205,6 @@ def test_what_learning_tells() -> None:
     _, notes = told(
         [
             ev.LabelsRead("a.tif", counts, {"too little tissue": 4, "conflict": 0}),
-            ev.DatasetWritten("/d", 2, 1, counts, {"train": 5, "val": 1, "test": 0}, "ab" * 32),
             ev.TrainingStarted("", "modern", 5, 0, 3, 10, "cpu", "fp32"),
             ev.EpochFinished("", 10, 10, 0.0, 0.5, 0.8, nan, nan, nan, 4.0, 0.0),
             ev.BundleWritten("/b", "b 1", "cd" * 32),
@@ -215,8 +214,6 @@ def test_what_learning_tells() -> None:
     )
     assert notes.splitlines() == [
         "a.tif: 6 labelled tiles; too little tissue: 4",
-        "6 tiles of 2 slides, 1 patient: train 5, val 1, test 0",
-        "Written to /d",
         "5 tiles to train on, 0 to validate; recipe modern, 10 epochs on cpu, fp32, going on after epoch 3",
         "epoch 10/10: loss 0.500, accuracy 0.800 (4 s)",
         "Model b 1, SHA-256 cdcdcdcdcdcd",

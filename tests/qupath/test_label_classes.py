@@ -49,6 +49,14 @@ def test_names_of_others(name: str, use: Use) -> None:
     assert found.reason
 
 
+@pytest.mark.parametrize("name", ["Tumor: 2", "Tumor: Positive", "HER2: 3"])
+def test_what_looks_like_a_label_and_is_none_is_told(name: str) -> None:
+    found = PLAIN.use_of(ref(name))
+    assert found.is_open
+    assert "looks like a label" in found.reason
+    assert not PLAIN.use_of(ref("Tumor")).is_open
+
+
 def test_no_class_is_told_too() -> None:
     found = PLAIN.use_of(None)
     assert (found.name, found.use) == ("unclassified", Use.UNKNOWN)

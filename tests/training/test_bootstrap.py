@@ -69,3 +69,16 @@ def test_resamples_without_the_readings_tiles_are_left_out() -> None:
     found = intervals(patients, truth, probabilities)
     assert found is not None
     assert found.of[Reading.FOUR]["accuracy"] == (1.0, 1.0)
+    assert "macro_specificity" in found.of[Reading.FOUR]
+
+
+def test_normal_tiles_are_false_positives_in_four_classes_too() -> None:
+    """Each of four patients has five tumour tiles found rightly and five normal ones taken for 0."""
+    patients = [f"p{number}" for number in range(4) for _ in range(10)]
+    truth = np.tile([0, 0, 0, 0, 0, 4, 4, 4, 4, 4], 4)
+    probabilities = (np.arange(6) == 0).astype(np.float32) * np.ones((40, 1), dtype=np.float32)
+    found = intervals(patients, truth, probabilities)
+    assert found is not None
+    four = found.of[Reading.FOUR]
+    assert (four["accuracy"], four["macro_recall"]) == ((1.0, 1.0), (1.0, 1.0))
+    assert (four["macro_precision"], four["macro_specificity"]) == ((0.5, 0.5), (0.0, 0.0))

@@ -50,6 +50,13 @@ from her2bridge.training.case_scores import case_score
         ("2+ (FISH 1.0)", "2+"),
         ("Score 3+ (2022-10-01)", "3+"),
         ("Fallscore 2+", "2+"),
+        ("block 0 2+", "2+"),
+        ("0 of 3 biopsies positive; 2+", "2+"),
+        ("block 0, HER2 score 1", "1+"),
+        ("HER2 status 2", "2+"),
+        ("HER2 status: 3", "3+"),
+        ("score 3/3", "3+"),
+        ("IHC 2/3; ISH negative", "2+"),
     ],
 )
 def test_scores(text: str, score: str) -> None:
@@ -84,6 +91,9 @@ def test_scores(text: str, score: str) -> None:
         "2022-10-01",
         "0.5",
         "P-003",
+        "0 of 3 biopsies positive",
+        "IHC 2 of 5 blocks",
+        "IHC 3/3 cores positive",
     ],
 )
 def test_what_is_no_score(text: str) -> None:

@@ -15,8 +15,9 @@ import pytest
 from made_datasets import SPEC, drawn_slide, made_dataset, made_slide, made_tiles
 from PIL import Image
 
-from her2bridge.errors import DatasetDamaged, DatasetNotFound, SlideNotFound, SlideUnreadable
+from her2bridge.errors import DatasetDamaged, DatasetNotFound, SizeMismatch, SlideNotFound, SlideUnreadable
 from her2bridge.records import Crop, Flip, Rotate, SlideSource
+from her2bridge.training import dataset as module
 from her2bridge.training.dataset import (
     CARD_FILE,
     TILES_FILE,
@@ -211,3 +212,59 @@ def test_fingerprints_tell_files_apart(tmp_path: Path) -> None:
     assert found.pop("same") == found["a"]
     assert len(set(found.values())) == len(found)
     assert all(len(one) == 16 for one in found.values())
+
+
+def test_one_slide_is_open_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are: each open one costs file handles."""
+    slides = [drawn_slide(tmp_path / f"s{number}.png", seed=number)[0] for number in range(5)]
+    rows = [(number, 16.0 * column, 0.0, "0") for column in range(3) for number in range(5)]
+    dataset = made_dataset(tmp_path / "d", slides, rows)
+    opened, most = 0, 0
+    really_open = module.open_slide
+
+    class Counted:
+        def __init__(self, source: SlideSource) -> None:
+            nonlocal opened, most
+            self._slide = really_open(source)
+            opened += 1
+            most = max(most, opened)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._slide, name)
+
+        def __enter__(self) -> Any:
+            return self._slide.__enter__()
+
+        def __exit__(self, *error: Any) -> None:
+            nonlocal opened
+            opened -= 1
+            self._slide.__exit__(*error)
+
+    monkeypatch.setattr(module, "open_slide", Counted)
+    found = read_pixels(dataset, np.arange(15))
+    assert (most, opened) == (1, 0)
+    for row, (number, x, _, _) in enumerate(rows):
+        with really_open(slides[number].source) as slide:
+            assert np.array_equal(found[row], slide.read(x, 0, 16, 16, 16, 16))
+
+
+def test_another_file_in_the_slides_place_is_refused(tmp_path: Path) -> None:
+    slide, _ = drawn_slide(tmp_path / "s.png", seed=1)
+    dataset = made_dataset(tmp_path / "d", [slide], [(0, 0.0, 0.0, "0")])
+    drawn_slide(tmp_path / "s.png", seed=2)
+    with pytest.raises(SizeMismatch, match="another file"):
+        read_pixels(dataset, np.array([0]))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_found"),
+    [("{0}/here", "{0}/there", True), ("{0}/her", "{0}/ther", False), ("{0}/here/", "{0}/nowhere", False)],
+)
+def test_relocations_end_at_folders_and_find_files(tmp_path: Path, old: str, new: str, is_found: bool) -> None:
+    slide, _ = drawn_slide(tmp_path / "here" / "s.png")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "s.png").write_bytes((tmp_path / "here" / "s.png").read_bytes())
+    dataset = made_dataset(tmp_path / "d", [slide], [(0, 0.0, 0.0, "0")])
+    moved = dataset.relocated([(old.format(tmp_path), new.format(tmp_path))])
+    wanted = tmp_path / ("there" if is_found else "here") / "s.png"
+    assert moved.slides[0].source.path == wanted

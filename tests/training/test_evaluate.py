@@ -33,11 +33,16 @@ RIGHT: list[Tile] = [(label, label, purity) for label in LABELS for purity in (1
 WRONG: list[Tile] = [("2+", "3+", 0.99), ("1+", "normal", 0.7)]
 
 
+TABLE = "d" * 64
+"""Hash of the table that bundles with folds say they learned from."""
+
+
 @dataclass(frozen=True)
 class Fold:
     """One bundle for all slides of the dataset."""
 
     path: Path
+    dataset: str = TABLE
 
     def bundle_for(self, fingerprint: str) -> Path | None:
         return self.path
@@ -53,7 +58,8 @@ def run(
     heard: list[Event] | None = None,
 ) -> Evaluation:
     """Measure, and write nothing."""
-    bundle = colour_bundle(folder / "model", slides=slides, temperature=2.0)
+    said = {} if slides is None else {"training": {"slides": list(slides), "dataset": TABLE}}
+    bundle = colour_bundle(folder / "model", slides=slides, temperature=2.0, **said)
     settings = EvaluateSettings(split=split, runtime=CPU)
     return measure(bundle, dataset, settings, ([] if heard is None else heard).append, fold and Fold(fold))
 
@@ -163,8 +169,33 @@ def test_the_papers_split_is_told(tmp_path: Path) -> None:
 
 def test_a_card_that_names_no_slides_is_told(tmp_path: Path) -> None:
     heard: list[Event] = []
-    run(tmp_path, coloured(tmp_path, [RIGHT]), slides=None, heard=heard)
+    dataset = coloured(tmp_path, [RIGHT])
+    found = run(tmp_path, dataset, slides=None, heard=heard)
     assert "names no slides" in warnings(heard)
+    assert not len(found.searched.rows)
+    assert "nobody can tell whether it learned from their patients" in warnings(heard)
+    bundle, settings = colour_bundle(tmp_path / "model", slides=None), EvaluateSettings(write_suspects=True)
+    with pytest.raises(UsageError, match="Suspect labels cannot be written") as caught:
+        evaluate(bundle, dataset, tmp_path / "out", settings, heard.append)
+    assert "--folds" in caught.value.next_step
+    assert not (tmp_path / "out").exists()
+
+
+def test_folds_of_another_training(tmp_path: Path) -> None:
+    dataset = coloured(tmp_path, [RIGHT])
+    bundle = colour_bundle(tmp_path / "model", training={"slides": [], "dataset": TABLE})
+    with pytest.raises(UsageError, match="another dataset"):
+        measure(bundle, dataset, EvaluateSettings(runtime=CPU), print, Fold(bundle.path, "e" * 64))
+
+
+def test_suspects_of_before_go(tmp_path: Path) -> None:
+    dataset, out = coloured(tmp_path, [RIGHT + WRONG]), tmp_path / "out"
+    bundle = colour_bundle(tmp_path / "model")
+    evaluate(bundle, dataset, out, EvaluateSettings(write_suspects=True, runtime=CPU), print)
+    assert [path.name for path in (out / "suspects").iterdir()] == ["s0.geojson"]
+    (out / "suspects" / "mine.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    evaluate(bundle, dataset, out, EvaluateSettings(runtime=CPU), print)
+    assert [path.name for path in (out / "suspects").iterdir()] == ["mine.geojson"]
 
 
 def test_one_patient_has_no_intervals(tmp_path: Path) -> None:

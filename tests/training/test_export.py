@@ -16,7 +16,7 @@ from her2bridge.errors import SlideError
 from her2bridge.events import Event, TaskProgress
 from her2bridge.records import ByteArray
 from her2bridge.training.dataset import Dataset, load_dataset, read_pixels
-from her2bridge.training.export import export_tiles, file_name
+from her2bridge.training.export import export_tiles, file_name, file_names
 
 ROWS = [(0, 16.0, 32.0, "1+"), (1, 0.0, 0.0, "noise"), (0, 0.0, 0.0, "3+"), (0, 33.0, 7.0, "1+")]
 FILES = ("tiles/a/1+/16_32.png", "tiles/b/noise/0_0.png", "tiles/a/3+/0_0.png", "tiles/a/1+/33_7.png")
@@ -159,10 +159,24 @@ def test_places_between_pixels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "name"),
-    [("a b+", "a b+"), ("../x", "%2E.%2Fx"), (".", "%2E"), ("a/b\\c:d", "a%2Fb%5Cc%3Ad"), ("100%", "100%25")],
+    [
+        *(("a.", "a%2E"), ("a ", "a%20"), ("con", "%63on"), ("NUL.tif", "%4EUL.tif"), ("lpt1 x", "%6Cpt1 x")),
+        *(("console", "console"), ("~", "%7E"), ("", "%")),
+        *(("a b+", "a b+"), ("../x", "%2E.%2Fx"), (".", "%2E"), ("a/b\\c:d", "a%2Fb%5Cc%3Ad"), ("100%", "100%25")),
+    ],
 )
 def test_a_key_is_a_safe_name(key: str, name: str) -> None:
     assert file_name(key) == name
+
+
+def test_a_long_key_is_a_name_that_a_disk_takes() -> None:
+    names = {file_name("ü" * count) for count in (98, 99)}
+    assert len(names) == 2
+    assert {len(name) for name in names} == {150}
+
+
+def test_keys_that_differ_in_case_have_names_that_do_not_only() -> None:
+    assert file_names(["a", "A", "b", "A~2"]) == ["a", "A~2", "b", "A%7E2"]
 
 
 def test_a_key_that_would_lead_out_of_the_folder(tmp_path: Path) -> None:

@@ -300,6 +300,56 @@ def test_one_slide_of_two_people(tmp_path: Path) -> None:
     assert DISPUTED not in found.left_out
 
 
+def test_where_else_a_slides_labels_came_from(tmp_path: Path) -> None:
+    a, b = (
+        labelled_project(tmp_path / name, {"s.png": [annotation("r", "1+", box(x, 0, x + 32, 16))]})
+        for name, x in (("A", 0), ("B", 64))
+    )
+    found = gather(a, b)
+    place = {"key": "s.png", "project": str(b), "entry": "1", "name": "s.png"}
+    assert found.also_in == (place,)
+    assert found.plain()["also_in"] == [place]
+
+
+def test_patients_of_one_file_are_one(tmp_path: Path) -> None:
+    """P and Q share the file x; y is Q's alone, and must not be parted from x."""
+    for number, name in enumerate(("x.png", "y.png")):
+        draw_picture(tmp_path / "slides" / name, number)
+    shutil.copy(tmp_path / "slides" / "x.png", tmp_path / "slides" / "z.png")
+    regions = [annotation("r", "3+", SMALL)]
+    a = labelled_project(tmp_path / "A", {"x.png": regions}, {"x.png": {"patient": "P"}})
+    who = {"z.png": {"Patient": "Q"}, "y.png": {"PATIENT": "Q"}}
+    b = labelled_project(tmp_path / "B", {"z.png": regions, "y.png": regions}, who, mpp=3.9)  # other tiles of x
+    heard = Heard()
+    found = gather(a, b, patients=PatientRule(key="Patient"), heard=heard)
+    assert [slide.patient for slide in found.slides] == ["P", "P", "P"]
+    assert any("different patients are named for its file" in one for one in heard.warnings)
+
+
+def test_a_pair_has_no_patient_key(tmp_path: Path) -> None:
+    write_annotations(tmp_path / "r.geojson", [annotation("r", "3+", SMALL)])
+    pair, heard = PairLabels(draw_picture(tmp_path / "s.png"), tmp_path / "r.geojson"), Heard()
+    with pytest.raises(NotEnoughLabels):
+        gather(pair, patients=PatientRule(key="Patient"), settings=replace(SETTINGS, mpp=4.0), heard=heard)
+    (failed,) = [event for event in heard if isinstance(event, ImageFailed)]
+    assert "--patient-pattern" in failed.next_step
+    assert "QuPath" not in failed.next_step
+
+
+def test_an_answer_counts_above_a_corrected_tile(tmp_path: Path) -> None:
+    asked = [
+        suspect_annotation(np.array([x, 0.0]), 16.0, TileClass.THREE, TileClass.TWO, 0.9) for x in (0.0, 16.0, 32.0)
+    ]
+    names = ("2+", "Stroma", "Ignore*")
+    answers = [replace(one, path_class=PathClassRef((name,))) for one, name in zip(asked, names, strict=True)]
+    labels = [annotation("r", "1+", box(0, 0, 64, 16)), *answers]
+    project = labelled_project(tmp_path / "p", {"s.png": labels})
+    store_tiles(project, [(0, 0), (16, 0), (32, 0), (48, 0)], ["3+"] * 4)
+    found = gather(project)
+    assert places(found) == {(0.0, 0.0): "2+", (1.0, 0.0): "3+", (3.0, 0.0): "3+"}
+    assert found.left_out["corrected tiles under a suspect label that was answered"] == 2
+
+
 def test_slides_of_one_name_are_told_apart(tmp_path: Path) -> None:
     projects = []
     for place in ("x", "y"):

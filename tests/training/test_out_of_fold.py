@@ -24,6 +24,7 @@ class Folds:
     """Bundles by fingerprint."""
 
     of: Mapping[str, Path]
+    dataset: str = ""
 
     def bundle_for(self, fingerprint: str) -> Path | None:
         return self.of.get(fingerprint)
@@ -95,3 +96,11 @@ def test_without_folds_only_what_the_model_did_not_see(tmp_path: Path, dataset: 
     assert found.rows.tolist() == [4, 7]
     assert found.probabilities.tolist() == said[2:].tolist()
     assert found.refused.tolist() == [1, 3]
+
+
+def test_nor_one_whose_card_names_no_slides(tmp_path: Path, dataset: Dataset) -> None:
+    silent = colour_bundle(tmp_path / "silent", slides=None)
+    fold = colour_bundle(tmp_path / "fold-0")
+    found = out_of_fold(silent, dataset, Folds(dict.fromkeys(prints(dataset, 3), fold.path)), CPU, lambda event: None)
+    assert found.rows.tolist() == [6, 7]
+    assert found.refused.tolist() == [0, 1, 2, 3, 4, 5]

@@ -155,7 +155,7 @@ class TestSlidesThatTheNetworkSaw:
         cases, told = collect(path, model)
         assert [case.image for case in cases.cases] == ["slide 1"]
         assert told == [
-            "slide 0: left out: model learned from this slide; give --folds, the folder of its cross-validation."
+            "slide 0: left out: model learned from this patient; give --folds, the folder of its cross-validation."
         ]
 
     def test_are_read_by_the_fold_that_did_not(self, path: Path, model: Bundle, tmp_path: Path) -> None:
@@ -169,7 +169,19 @@ class TestSlidesThatTheNetworkSaw:
     def test_are_left_out_where_every_fold_did(self, path: Path, model: Bundle, tmp_path: Path) -> None:
         cases, told = collect(path, model, Folds(tmp_path, []))
         assert [case.image for case in cases.cases] == ["slide 1"]
-        assert told == ["slide 0: left out: no fold's network was trained without this slide."]
+        assert told == ["slide 0: left out: no fold's network was trained without this patient."]
+
+    def test_stand_for_all_of_their_patients(self, tmp_path: Path) -> None:
+        """The slide that was learned from has no score itself; the fold that held it out held out its patient."""
+        whose = [{"Patient": "P"}, {"Case score": "1+", "Patient": "P"}, {"Case score": "1+", "Patient": "Q"}]
+        path = project(tmp_path / "project", whose, pictures=True)
+        seen = fingerprint_of(slide_of(path))
+        model, fold = bundle(tmp_path / "model", slides=[seen]), bundle(tmp_path / "fold-0", says=3)
+        for entry in entries(path):
+            put(entry, stored(TUMOUR), model)
+        assert collect(path, model)[0].left_out == {"no case score": 1, "seen in training": 1}
+        cases, _ = collect(path, model, Folds(fold.path, [seen]))
+        assert [(case.image, case.is_out_of_fold) for case in cases.cases] == [("slide 1", True), ("slide 2", False)]
 
     def test_are_not_known_where_the_slide_is_missing(self, path: Path, model: Bundle) -> None:
         slide_of(path, 1).unlink()

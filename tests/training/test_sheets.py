@@ -129,3 +129,12 @@ def test_equal_seeds_equal_samples(dataset: Dataset, drawn: dict[str, list[tuple
         write_sheets(load_dataset(dataset.folder), dataset.folder, nobody, 9, seed)
         samples.append(drawn["0.jpg"])
     assert samples[0] == samples[1] != samples[2]
+
+
+def test_sheets_of_before_go_if_they_are_ours(dataset: Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / "sheets"
+    draw_sheet(np.zeros((1, 16, 16, 3), dtype=np.uint8), [""], folder / "3+.jpg")
+    Image.new("RGB", (8, 8)).save(folder / "2+.jpg")
+    (folder / "1+.jpg").write_bytes(b"no picture")
+    write_sheets(dataset, folder, nobody, per_class=1)
+    assert {path.name for path in folder.iterdir()} == {"0.jpg", "noise.jpg", "2+.jpg", "1+.jpg"}

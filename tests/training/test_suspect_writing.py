@@ -12,7 +12,7 @@ import pytest
 from conftest import contents
 
 from her2bridge.demo import Demo
-from her2bridge.errors import UsageError
+from her2bridge.errors import DatasetDamaged, UsageError
 from her2bridge.events import Event, TaskProgress, Warned
 from her2bridge.qupath.geojson import read_regions
 from her2bridge.qupath.open import open_project
@@ -148,3 +148,27 @@ def test_a_run_leaves_them_alone(demo: Demo, tmp_path: Path) -> None:
     names = [name for name in metadata if name.startswith("HER2 AI") and "run" not in name]
     assert {name: again.metadata[name] for name in names} == {name: metadata[name] for name in names}
     assert json.loads((demo.project.parent / "data" / "1" / "summary.json").read_bytes())
+
+
+def test_a_key_that_would_lead_out_of_the_folder(demo: Demo, tmp_path: Path) -> None:
+    dataset = labelled(demo, tmp_path, project=None)
+    bad = replace(dataset, slides=tuple(replace(one, key=f"../../{one.key}") for one in dataset.slides))
+    (tmp_path / "a").mkdir()
+    done = write(bad, [1, 8], tmp_path / "a")
+    assert [path.parent for path in done.files] == [tmp_path / "a" / "suspects"] * 2
+    assert not list(tmp_path.glob("*.geojson"))
+
+
+def test_a_slide_of_two_projects_has_them_in_both(demo: Demo, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(demo.project.parent, other)
+    dataset = labelled(demo, tmp_path, project=demo.project)
+    entry = open_project(demo.project, "files").entries[0]
+    place = {"key": "one", "project": str(other / demo.project.name), "entry": entry.id, "name": entry.name}
+    dataset = replace(dataset, card={**dataset.card, "also_in": [place]})
+    done = write(dataset, [1, 5], tmp_path)
+    assert (done.in_projects, done.in_files) == (2, 0)
+    for path in (demo.project, other / demo.project.name):
+        assert sum(is_suspect(one) for one in open_project(path, "files").entries[0].annotations()) == 2
+    with pytest.raises(DatasetDamaged):
+        write(replace(dataset, card={"also_in": [{"key": "one"}]}), [1], tmp_path)

@@ -8,7 +8,7 @@ import pytest
 from her2bridge.inference.runtime.base import softmax
 from her2bridge.records import Float32Array, IntArray
 from her2bridge.training.reliability import reliability_of
-from her2bridge.training.temperature import LEAST, MOST, fit_temperature
+from her2bridge.training.temperature import LEAST, MOST, doubt_of, fit_temperature
 
 
 def drawn(temperature: float, count: int = 3000, seed: int = 0) -> tuple[Float32Array, IntArray]:
@@ -58,3 +58,10 @@ def test_where_nothing_is_wrong_it_leaves_a_doubt(label: int) -> None:
 
 def test_without_tiles() -> None:
     assert fit_temperature(np.zeros((0, 6), dtype=np.float32), np.zeros(0, dtype=np.int64)) == 1.0
+
+
+def test_a_temperature_at_its_bound_is_told() -> None:
+    sure_and_wrong = np.tile(np.array([[9, 0, 0, 0, 0, 0]], dtype=np.float32), (30, 1))
+    found = fit_temperature(sure_and_wrong, np.repeat(np.arange(6), 5))
+    assert "bound, 20" in (doubt_of(found) or "")
+    assert doubt_of(1.7) is None

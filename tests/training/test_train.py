@@ -167,7 +167,7 @@ def test_folds_have_not_seen_whom_they_hold_out(dataset: Dataset, quick: TrainSe
 def test_one_file_under_two_patients_is_held_out_with_either(quick: TrainSettings, tmp_path: Path) -> None:
     dataset = tiny_dataset(tmp_path, ["train", "train", "val"])
     one, _, other = dataset.slides
-    same = replace(dataset.slides[1], fingerprint=one.fingerprint)
+    same = replace(dataset.slides[1], source=one.source, fingerprint=one.fingerprint)  # one file, two patients
     bundle = train_bundle(
         replace(dataset, slides=(one, same, other)), tmp_path / "mine", replace(quick, folds=3), silent
     )
