@@ -68,13 +68,8 @@ def evaluate(
         from her2bridge.training.folds import load_folds
         from her2bridge.training.predict import RuntimeSettings
 
-        settings = EvaluateSettings(
-            split=split,
-            write_suspects=write_suspects,
-            runtime=RuntimeSettings(device, precision, runtime, batch_size),
-            backend=backend,
-            relocations=opt.relocations_of(relocate),
-        )
+        where = RuntimeSettings(device, precision, runtime, batch_size)
+        settings = EvaluateSettings(split, write_suspects, where, backend, opt.relocations_of(relocate))
         held_out = None if folds is None else load_folds(folds)
         found = measure(load_bundle(bundle), load_dataset(dataset), out, settings, output, held_out)
         for shown in _told(found):

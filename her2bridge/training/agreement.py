@@ -25,7 +25,7 @@ from her2bridge.qupath.seam import PathObject
 from her2bridge.records import TUMOUR_CLASSES, FloatArray, IntArray, TileClass
 from her2bridge.storage import write_atomically
 from her2bridge.training.dataset import Dataset, LabelledSlide, TileTable
-from her2bridge.training.export import file_name
+from her2bridge.training.export import file_names
 
 TOLERANCE = 0.01
 """How far apart, in sides, the centres of one and the same tile may lie, and how much its sides may differ."""
@@ -180,10 +180,11 @@ def write_geojson(folder: Path, agreement: Agreement) -> list[Path]:
     by_slide: dict[str, list[PathObject]] = {}
     for one in agreement.disagreements:
         by_slide.setdefault(one.slide.key, []).append(_annotation(one))
+    keys = sorted(by_slide)
     written = []
-    for key, found in sorted(by_slide.items()):
-        path = folder / f"{file_name(key)}.geojson"
-        write_annotations(path, found)
+    for key, name in zip(keys, file_names(keys), strict=True):
+        path = folder / f"{name}.geojson"
+        write_annotations(path, by_slide[key])
         written.append(path)
     return written
 

@@ -14,7 +14,7 @@ from her2bridge.records import IntArray
 from her2bridge.training.bootstrap import FEW, intervals
 from her2bridge.training.dataset import SPLITS, Dataset
 from her2bridge.training.evaluation import Evaluation
-from her2bridge.training.evaluation_report import write_evaluation
+from her2bridge.training.evaluation_report import REPORT, REPORT_JSON, write_evaluation
 from her2bridge.training.metrics import Reading, measure_tiles
 from her2bridge.training.out_of_fold import out_of_fold, without_folds
 from her2bridge.training.predict import RuntimeSettings, predict_rows, ready
@@ -25,6 +25,9 @@ from her2bridge.training.unseen import HeldOut, check_folds, learned_slides, see
 
 ALL = "all"
 SUSPECTS_FOLDER = "suspects"
+
+TOO_MANY = 0.3
+"""Share of suspect labels above which it is the network that is suspect."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,10 @@ def evaluate(
             next_step="Give --folds, the folder of its cross-validation, or a bundle that her2bridge train made.",
         )
     evaluation = measure(bundle, dataset, settings, emit, folds)
+    for name in (REPORT, REPORT_JSON):  # they come last; those of an earlier call would speak of other files
+        (out / name).unlink(missing_ok=True)
     write_evaluation(evaluation, out)
-    if settings.write_suspects:
+    if settings.write_suspects and len(evaluation.suspects.rows) <= TOO_MANY * len(evaluation.searched.rows):
         evaluation = replace(evaluation, written=_write_suspects(evaluation, out, settings, emit))
     else:
         remove_suspect_files(out / SUSPECTS_FOLDER)
@@ -128,6 +133,14 @@ def measure(
         refused = _refused(bundle, len(searched.refused), folds is not None)
         emit(Warned(None, refused))
         warnings = (*warnings, refused)
+    suspects = find_suspects(dataset.tiles.labels[searched.rows], searched.probabilities)
+    if len(suspects.rows) > TOO_MANY * len(searched.rows):
+        many = (
+            f"{len(suspects.rows):,} of {len(searched.rows):,} labels are suspect: more likely the network is no "
+            "judge. They are written to no project."
+        )
+        emit(Warned(None, many))
+        warnings = (*warnings, many)
     return Evaluation(
         bundle=bundle,
         dataset=dataset,
@@ -142,7 +155,7 @@ def measure(
         warnings=warnings,
         searched=searched,
         used_folds=folds is not None,
-        suspects=find_suspects(dataset.tiles.labels[searched.rows], searched.probabilities),
+        suspects=suspects,
     )
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from her2bridge.errors import NotEnoughLabels, UsageError
 from her2bridge.events import Evaluated, Event, Warned
+from her2bridge.training import evaluate as module
 from her2bridge.training.dataset import Dataset
 from her2bridge.training.evaluate import EvaluateSettings, evaluate, measure
 from her2bridge.training.evaluation import Evaluation
@@ -242,3 +243,16 @@ def test_splits(tmp_path: Path) -> None:
 def test_the_surest_errors_come_first() -> None:
     probabilities = np.array([[0.6, 0.4], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7]], dtype=np.float32)
     assert surest_errors(np.array([1, 1, 0, 0]), probabilities).tolist() == [2, 3, 0]
+
+
+def test_a_network_that_doubts_most_labels_is_itself_in_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = coloured(tmp_path, [[("3+", "0"), *[("0", "0")] * 9], [("3+", "3+")] * 9])
+    settings = EvaluateSettings(write_suspects=True, runtime=CPU)
+    found = []
+    for most in (0.3, 0.02):
+        monkeypatch.setattr(module, "TOO_MANY", most)
+        heard: list[Event] = []
+        evaluate(colour_bundle(tmp_path / "model"), dataset, tmp_path / f"out-{most}", settings, heard.append)
+        told = [event.message for event in heard if isinstance(event, Warned)]
+        found.append((any("no judge" in one for one in told), (tmp_path / f"out-{most}" / "suspects").is_dir()))
+    assert found == [(False, True), (True, False)]
