@@ -54,6 +54,7 @@ def test_exit_codes() -> None:
         "ProjectNotFound": 2,
         "BackendUnavailable": 2,
         "BundleNotFound": 2,
+        "DatasetNotFound": 2,
         "DeviceUnavailable": 2,
         "Interrupted": 130,
     }

@@ -39,6 +39,13 @@ _TilePx = Annotated[
 _MaxTiles = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Take only so many tiles, classes and patients in proportion.")
 ]
+_About = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="One sentence for the tables: what the tiles show, and who labelled them.  [default: not stated]",
+    ),
+]
 _Precision = Annotated[
     str, typer.Option(metavar="auto|fp32|bf16", help="Of the training; auto takes what recipe and device say.")
 ]
@@ -59,6 +66,7 @@ def experiment(
     device: opt.Device = "auto",
     precision: _Precision = "auto",
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of divisions, weights and training.")] = 2022,
+    about: _About = None,
     relocate: opt.Relocations = None,
     json: opt.AsJson = False,
     log: opt.Log = None,
@@ -89,6 +97,7 @@ def experiment(
             device=device,
             precision=precision,
             seed=seed,
+            about=about,
         )
         labelled = load_dataset(dataset).relocated(opt.relocations_of(relocate))
         made = run_experiment(name, labelled, settings, output)
@@ -96,8 +105,8 @@ def experiment(
 
 
 def _tell(made: ExperimentTable, out: Path, output: Output) -> None:
-    titles = [column.title for column in made.columns]
-    numbers = [one.title for one in made.columns if not all(isinstance(row[one.key], str) for row in made.rows)]
+    titles = [column.title for column in made.shown]
+    numbers = [column.title for column in made.shown if made.is_number(column)]
     shown = table(*titles, numbers=numbers)
     for row in made.texts():
         shown.add_row(*row)

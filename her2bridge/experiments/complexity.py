@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -36,7 +37,7 @@ def size_of(build: Callable[[], nn.Module], size_px: int) -> Size:
 def milliseconds_a_tile(
     networks: Mapping[str, nn.Module], size_px: int, device: torch.device, emit: Emit, seconds: float = 3.0
 ) -> dict[str, float]:
-    """Median time of one tile, batch 1, fp32, by each network, after a warm-up.
+    """Median time of one tile, batch 1, by each network, after a warm-up; true fp32: TF32 is off meanwhile.
 
     They take turns, so that what else the machine does slows all of them alike; together about ``seconds`` a network.
     """
@@ -45,7 +46,7 @@ def milliseconds_a_tile(
     times: dict[str, list[float]] = {name: [] for name in networks}
     tick = ticker("Timing", MOST, emit)
     done, began = 0, time.perf_counter()
-    with torch.inference_mode():
+    with torch.inference_mode(), _without_tf32():
         for network in placed.values():
             for _ in range(WARM_UP):
                 network(tile)
@@ -60,6 +61,17 @@ def milliseconds_a_tile(
             tick(done)
     tick(MOST)
     return {name: 1000.0 * statistics.median(found) for name, found in times.items()}
+
+
+@contextlib.contextmanager
+def _without_tf32() -> Iterator[None]:
+    """GPUs else multiply fp32 with 10 bits of mantissa, in convolutions by default."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def _wait(device: torch.device) -> None:

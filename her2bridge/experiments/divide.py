@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from her2bridge.errors import NotEnoughLabels, UsageError
+from her2bridge.experiments.streams import Stream, rng_of
 from her2bridge.records import IntArray, TileClass
 from her2bridge.training.dataset import Dataset
 
@@ -38,7 +39,7 @@ def rows_for(dataset: Dataset, max_tiles: int | None, seed: int) -> IntArray:
     rows = dataset.tiles.rows_of("train", "val")
     if max_tiles is None or max_tiles >= len(rows):
         return rows
-    rng = np.random.default_rng([seed, len(rows)])
+    rng = rng_of(Stream.ROWS, seed, len(rows))
     strata: dict[tuple[int, str], list[int]] = {}
     for place, row in enumerate(rows.tolist()):
         strata.setdefault((int(dataset.tiles.labels[row]), dataset.patients[row]), []).append(place)

@@ -22,27 +22,33 @@ from PIL import Image
 from her2bridge.errors import ModelError, NotEnoughLabels, UsageError
 from her2bridge.events import Emit
 from her2bridge.experiments.divide import divide, kind_of_split, rows_for
+from her2bridge.experiments.machine import device_name, machine_told
 from her2bridge.experiments.plan import Candidate, ExperimentSettings, recipe_of
 from her2bridge.experiments.published import Spread
+from her2bridge.experiments.streams import Stream, rng_of
+from her2bridge.inference.runtime.torch_runtime import TorchHardware, resolve_device
 from her2bridge.model.repvgg import RepVGG, fuse
 from her2bridge.records import ByteArray, Float32Array, IntArray, TileClass
 from her2bridge.storage import read_if_there, write_atomically
 from her2bridge.training.dataset import Dataset, read_pixels
 from her2bridge.training.fit import FitSettings, fit, logits_of
 from her2bridge.training.metrics import Reading, TileFigures, measure_tiles
+from her2bridge.training.optimiser import precision_of
 from her2bridge.training.progress import ticker
 from her2bridge.training.samples import Samples, samples_of
 
+NOT_STATED = "What the tiles show and who labelled them is not stated."
 PARTS = "parts"
 CACHE = "pixels.cache"
 """Where the tiles' pixels lie while networks are trained, if memory does not hold them."""
-FORMAT = 1
+FORMAT = 2
 
 ROUNDING = 1e-2
 """How far fusing may move a logit, as a share of the largest one: far more than rounding (TF32 included), far less than
 a mistake."""
 
 _CHUNK = 256
+_PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +69,8 @@ class Part:
         predicted: the classes it gives them, int64 [m].
         fused: None where there is nothing to fuse.
         seconds: of the training.
+        is_finite: whether all its outputs are numbers; else it learned nothing, and no class of it means anything.
+        made_on: machine and versions, in words.
     """
 
     held_out: IntArray
@@ -70,6 +78,8 @@ class Part:
     predicted: IntArray
     fused: Fused | None
     seconds: float
+    is_finite: bool = True
+    made_on: str = ""
 
     @property
     def deployed(self) -> IntArray:
@@ -123,9 +133,12 @@ class MonteCarlo:
         groups = np.unique(names, return_inverse=True)[1] if self.split == "patient" else np.arange(len(self.rows))
         self.labels = dataset.tiles.labels[self.rows]
         self.divisions = tuple(
-            divide(self.labels, groups, np.random.default_rng([settings.seed, repeat]), where=where)
+            divide(self.labels, groups, rng_of(Stream.DIVISION, settings.seed, repeat), where=where)
             for repeat in range(settings.repeats)
         )
+        hardware = TorchHardware()
+        self.device = resolve_device(settings.device, False, hardware)
+        self.precision = _PRECISIONS[precision_of(self.recipe, settings.precision, self.device, hardware)]
         self._samples: Samples | None = None
 
     @property
@@ -181,13 +194,20 @@ class MonteCarlo:
             "tile_px": self.tile_px,
             "tile_px_of_dataset": self.dataset.spec.size_px,
             "max_tiles": settings.max_tiles,
-            "device": settings.device,
-            "precision": settings.precision,
+            "device": device_name(self.device),
+            "precision": self.precision,
             "seed": settings.seed,
+            "about": self.about,
         }
 
-    def notes(self) -> list[str]:
-        """The same in sentences, for people."""
+    @property
+    def about(self) -> str:
+        """What the tiles are, as the user says; one sentence."""
+        said = " ".join((self.settings.about or "").split())
+        return f"{said[:1].upper()}{said[1:].rstrip('.')}." if said else NOT_STATED
+
+    def notes(self, parts: Mapping[str, Sequence[Part]]) -> list[str]:
+        """The same in sentences, for people, and what its ``parts`` were made on."""
         told = self.told()
         counts = ", ".join(f"{label}: {count:,}" for label, count in told["tiles_by_class"].items())
         by = (
@@ -195,11 +215,14 @@ class MonteCarlo:
             if self.split == "patient"
             else "tiles are mixed as in the paper; tiles of one slide lie on both sides and flatter the figures"
         )
+        made_on = "; ".join(sorted({part.made_on for several in parts.values() for part in several}))
         lines = [
+            self.about,
             f"{len(self.rows):,} tiles of {self.patients} patients ({counts}); the dataset's test tiles are not used.",
             f"Mean ± standard deviation of {len(self.divisions)} repeats, each with a fifth held out at random: {by}.",
             f"Recipe {self.recipe.name}: {self.recipe.epochs} epoch(s), batch {self.recipe.batch_size}, weights at "
-            "random at the start.",
+            f"random at the start, seed {self.settings.seed}, {self.precision}.",
+            f"Trained on: {made_on}.",
         ]
         if told["different_divisions"] < len(self.divisions):
             lines.append(f"So few patients give only {told['different_divisions']} different divisions.")
@@ -208,6 +231,13 @@ class MonteCarlo:
                 f"Tiles were reduced from {self.dataset.spec.size_px} to {self.tile_px} px to be quick: figures of "
                 "networks that see whole tiles are others."
             )
+        for name, several in parts.items():
+            failed = sum(not part.is_finite for part in several)
+            if failed:
+                lines.append(
+                    f"{name} did not learn (its output is not finite) in {failed} of {len(several)} repeats; these are "
+                    "in no figure."
+                )
         return lines
 
     def _key(self, one: Candidate, repeat: int) -> dict[str, Any]:
@@ -223,6 +253,8 @@ class MonteCarlo:
             "tile_px": self.tile_px,
             "max_tiles": settings.max_tiles,
             "recipe": dataclasses.asdict(self.recipe),
+            "device": device_name(self.device),
+            "precision": self.precision,
         }
         made: dict[str, Any] = json.loads(json.dumps(key))
         return made
@@ -238,15 +270,17 @@ class MonteCarlo:
             return None
         try:
             plain = json.loads(data)
-            is_ours = plain["key"] == self._key(one, repeat)
-            part = self._part_of(plain, repeat) if is_ours else None
-        except (KeyError, TypeError, ValueError) as error:
+            differences = _differences(plain["key"], self._key(one, repeat))
+            if not differences and plain["held_out_rows"] != self.rows[self.divisions[repeat].held_out].tolist():
+                differences = ["other tiles held out"]
+            part = None if differences else self._part_of(plain, repeat)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UsageError(
                 "A kept repeat cannot be read.", where=str(path), next_step="Delete this file; it is made again."
             ) from error
         if part is None:
             raise UsageError(
-                "The folder holds repeats that were made with another dataset or other settings.",
+                f"The folder holds repeats that were made with other settings: {', '.join(differences)}.",
                 where=str(path),
                 next_step="Name another folder with --out, or give the settings of that run again.",
             )
@@ -263,6 +297,8 @@ class MonteCarlo:
             if fused is None
             else Fused(np.array(fused["predicted"], dtype=np.int64), float(fused["largest_difference"])),
             seconds=float(plain["seconds"]),
+            is_finite=bool(plain["finite"]),
+            made_on=str(plain["made_on"]),
         )
         if len(part.predicted) != len(places) or len(part.deployed) != len(places):
             raise ValueError("as many classes as tiles")
@@ -283,8 +319,9 @@ class MonteCarlo:
         fitted = fit(network, train, held_out, self.recipe, settings=fit_settings, emit=self._emit, title=title)
         seconds = time.monotonic() - began
         logits = logits_of(fitted.network, held_out, device=settings.device)
+        is_finite = bool(np.isfinite(logits).all())
         fused = None
-        if isinstance(fitted.network, RepVGG) and fitted.network.spec.block == "ecm":
+        if is_finite and isinstance(fitted.network, RepVGG) and fitted.network.spec.block == "ecm":
             fused = fused_of(logits, logits_of(fuse(fitted.network), held_out, device=settings.device), one.name)
         plain = {
             "notice": "Research use only.",
@@ -295,6 +332,8 @@ class MonteCarlo:
             if fused is None
             else {"predicted": fused.predicted.tolist(), "largest_difference": fused.largest_difference},
             "seconds": round(seconds, 1),
+            "finite": is_finite,
+            "made_on": machine_told(self.device),
         }
         write_atomically(self._path(one, repeat), json.dumps(plain).encode())
 
@@ -310,6 +349,23 @@ class MonteCarlo:
             else:
                 self._samples = Samples(_reduced(self.dataset, self.rows, self.tile_px, self._emit), self.labels)
         return self._samples
+
+
+def finite(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Those of networks that learned at all."""
+    return tuple(part for part in parts if part.is_finite)
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """What a part was made with that is not what this run asks for, in words."""
+    found: list[str] = []
+    for name in {**theirs, **ours}:
+        one, other = theirs.get(name), ours.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += _differences(one, other)
+        elif one != other:
+            found.append(f"{name} {one} there, {other} here")
+    return found
 
 
 def fused_of(logits: Float32Array, fused: Float32Array, name: str) -> Fused:

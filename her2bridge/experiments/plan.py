@@ -28,6 +28,7 @@ class ExperimentSettings:
         split: ``patient`` or ``paper``; None: by patient where there are three or more.
         device, precision: of the training, as in ``FitSettings``.
         seed: of divisions, weights and training.
+        about: what the tiles show and who labelled them, one sentence; None where nobody says.
     """
 
     out: Path
@@ -42,6 +43,7 @@ class ExperimentSettings:
     device: str = "auto"
     precision: str = "auto"
     seed: int = 2022
+    about: str | None = None
 
 
 @dataclass(frozen=True)

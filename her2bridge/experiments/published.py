@@ -1,7 +1,8 @@
 """Tables 4 to 7 of Han et al. 2022 (Front. Neurosci. 16:877229, doi 10.3389/fnins.2022.877229) as data.
 
 All shares are in percent, parameters in millions, "FLOPs" (multiply–adds at 256 × 256) in thousands of millions, times
-in milliseconds a tile at batch 1 on an RTX 2080 Ti. Their data are 20 private slides; ours are others.
+in milliseconds a tile. Their data are 20 private slides; ours are others. The paper says that time is "for the network
+to infer a patch", and that RTX 2080 Ti were trained on: that the times are of batch 1 and of this GPU is inferred.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 SOURCE = "Han et al. 2022"
 
 DATA_DIFFER = (
-    f"The lines of {SOURCE} (doi 10.3389/fnins.2022.877229) are of 20 private slides and an RTX 2080 Ti. Data, labels "
-    "and machine here are others: the two say nothing of each other beyond the order of the networks."
+    f"The lines of {SOURCE} (doi 10.3389/fnins.2022.877229) are of 20 private slides and, it seems, of an RTX 2080 Ti "
+    "at batch 1 (it names this GPU for training, and a time for one patch). Data, labels and machine here are others: "
+    "neither the figures nor the order of the networks can be compared."
 )
 
 

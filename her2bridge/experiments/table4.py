@@ -10,14 +10,14 @@ from torch import nn
 
 from her2bridge.events import Emit
 from her2bridge.experiments.complexity import milliseconds_a_tile, size_of
-from her2bridge.experiments.monte_carlo import MonteCarlo, Part, figures_of, spread
+from her2bridge.experiments.machine import machine, machine_told
+from her2bridge.experiments.monte_carlo import MonteCarlo, Part, figures_of, finite, spread
 from her2bridge.experiments.networks import OURS, SEVEN
 from her2bridge.experiments.peers import PEERS, PUBLISHED_CLASSES, build_peer
 from her2bridge.experiments.plan import Candidate
 from her2bridge.experiments.published import TABLE_4, TileLine
 from her2bridge.experiments.write import OURS as HERE
 from her2bridge.experiments.write import THEIRS, Cell, Column, ExperimentTable, Row
-from her2bridge.inference.runtime.torch_runtime import TorchHardware, resolve_device
 from her2bridge.model.repvgg import RepVGG, fuse
 
 TASK = "Table 4"
@@ -55,7 +55,7 @@ COLUMNS = (
 def run(monte_carlo: MonteCarlo, candidates: Sequence[Candidate], emit: Emit) -> ExperimentTable:
     """Train and measure them all, then time them in turns; weights at random, which changes no time."""
     parts = monte_carlo.parts(candidates, TASK)
-    device = resolve_device(monte_carlo.settings.device, False, TorchHardware())
+    device = monte_carlo.device
     times = milliseconds_a_tile({one.name: deployed(one) for one in candidates}, PAPER_PX, device, emit)
     rows: list[Row] = []
     for one in candidates:
@@ -63,7 +63,7 @@ def run(monte_carlo: MonteCarlo, candidates: Sequence[Candidate], emit: Emit) ->
         if one.name in TABLE_4:
             rows.append({"network": one.name, "from": THEIRS, **published(TABLE_4[one.name]), "parameters_six_m": None})
     notes = (
-        *monte_carlo.notes(),
+        *monte_carlo.notes(parts),
         FIGURE_NOTE,
         "RepVGG is measured fused.",
         f"Size of RepVGG: fused, six outputs; of the others, as the paper counts: {PUBLISHED_CLASSES} outputs. "
@@ -71,12 +71,14 @@ def run(monte_carlo: MonteCarlo, candidates: Sequence[Candidate], emit: Emit) ->
         time_note(device),
     )
     title = "Table 4: classification of tiles, and what it costs"
-    return ExperimentTable("table4", title, COLUMNS, tuple(rows), notes, monte_carlo.told() | machine(device))
+    return ExperimentTable(
+        "table4", title, COLUMNS, tuple(rows), notes, monte_carlo.told() | {"timed_on": machine(device)}
+    )
 
 
 def macro(parts: Sequence[Part], *, fused: bool = True) -> dict[str, Cell]:
     """The figures over the repeats, in percent."""
-    found = [figures_of(part, fused=fused) for part in parts]
+    found = [figures_of(part, fused=fused) for part in finite(parts)]
     return {
         "accuracy": spread([100 * one.accuracy for one in found]),
         "precision": spread([100 * one.macro_precision for one in found]),
@@ -110,17 +112,10 @@ def deployed(one: Candidate) -> nn.Module:
     return fuse(network) if isinstance(network, RepVGG) else network
 
 
-def machine(device: torch.device) -> dict[str, object]:
-    """What the times were taken on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"timed_on": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
-
-
 def time_note(device: torch.device) -> str:
-    """The same in a sentence."""
-    made = machine(device)
-    threads = f", {made['threads']} threads" if device.type == "cpu" else ""
+    """What the times are, and what they were taken on."""
     return (
-        f"Times: median of one tile of {PAPER_PX} px at batch 1 after a warm-up, fp32, torch {made['torch']} on "
-        f"{made['timed_on']}{threads}; all networks in this one run and process, taking turns."
+        f"Times: median of one tile of {PAPER_PX} px at batch 1 after a warm-up, fp32 (TF32 off), in eager torch, "
+        f"not in the runtimes that score slides. On {machine_told(device)}; all networks in this one run and process, "
+        "taking turns."
     )

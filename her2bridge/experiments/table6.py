@@ -8,7 +8,7 @@ come from one or two patients, as errors on one slide resemble each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from her2bridge.experiments.monte_carlo import MonteCarlo, Part, spread
 from her2bridge.experiments.networks import OURS
 from her2bridge.experiments.plan import Candidate
 from her2bridge.experiments.published import TABLE_6
+from her2bridge.experiments.streams import Stream, rng_of
 from her2bridge.experiments.write import OURS as HERE
 from her2bridge.experiments.write import THEIRS, Cell, Column, ExperimentTable, Row
 from her2bridge.records import TUMOUR_CLASSES, BoolArray, IntArray, TileClass
@@ -47,12 +48,19 @@ COLUMNS = (
     Column("second", "Second network"),
     Column("from", "From"),
     *(
-        Column(f"{figure}_{classes}", f"{classes.capitalize()} classes: {title}", 3 if figure == "kappa" else 1)
+        Column(
+            f"{figure}_{classes}",
+            f"{classes.capitalize()} classes: {title}",
+            3 if figure == "kappa" else 1,
+            for_people=figure not in ("precision", "recall"),
+        )
         for classes in _READINGS
         for figure, title in zip(_FIGURES, _TITLES, strict=True)
     ),
-    Column("not_assessable", "Slides not assessable", 1),
+    Column("not_assessable", "Slides not assessable", 1, for_people=False),
+    Column("cases", "Cases"),
 )
+_KEYS = tuple(column.key for column in COLUMNS[3:-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +74,19 @@ class Pool:
     def only(self, wanted: BoolArray) -> Pool:
         """Those that ``wanted``, bool [m], names."""
         return Pool(self.patients[wanted], self.truth[wanted], self.predicted[wanted])
+
+
+class Repeat(NamedTuple):
+    """One network in one repeat.
+
+    ``figures``: of each second network, one dictionary for each half that tested; none of those it was not fitted for.
+    ``patients``, ``fewest``: patients, and tiles of the scarcest class, of each half. ``parted``: no patient in both.
+    """
+
+    figures: dict[str, list[dict[str, float]]]
+    patients: tuple[int, int]
+    fewest: tuple[int, int]
+    parted: bool
 
 
 class Slides(NamedTuple):
@@ -84,24 +105,22 @@ def run(monte_carlo: MonteCarlo, candidates: Sequence[Candidate], emit: Emit) ->
     """
     parts = monte_carlo.parts(candidates, TASK)
     tick = ticker("Simulating slides", len(candidates) * len(monte_carlo.divisions), emit)
-    said: dict[tuple[str, str], list[dict[str, float]]] = {}
-    unfitted = by_patient = done = 0
+    repeats: dict[str, list[Repeat]] = {}
+    done = 0
     for one in candidates:
+        repeats[one.name] = []
         for repeat, part in enumerate(parts[one.name]):
-            found, parted = _repeat(pool_of(monte_carlo, part), monte_carlo.settings.seed, repeat)
-            by_patient += parted
-            unfitted += "MLP" not in found
-            for second, figures in found.items():
-                name = UNMISTAKEN if second == UNMISTAKEN else one.name
-                if name != UNMISTAKEN or one is candidates[0]:  # the slides are the same for all
-                    said.setdefault((name, second), []).append(figures)
+            if part.is_finite:
+                pool = pool_of(monte_carlo, part)
+                repeats[one.name].append(_repeat(pool, monte_carlo.settings.seed, repeat))
             tick(done := done + 1)
     rows: list[Row] = []
     for one in candidates:
         for second in SECOND:
-            rows.extend(_lines(one.name, second, said.get((one.name, second), [])))
-    rows.append({**next(_lines(UNMISTAKEN, UNMISTAKEN, said[UNMISTAKEN, UNMISTAKEN])), "second": "rule"})
-    notes = (*monte_carlo.notes(), *_notes(monte_carlo, parts[candidates[0].name], by_patient, done, unfitted))
+            rows.extend(_lines(one.name, second, [found.figures[second] for found in repeats[one.name]]))
+    slides = max(repeats.values(), key=len)  # the true slides are the same for all networks
+    rows.append({**next(_lines(UNMISTAKEN, UNMISTAKEN, [one.figures[UNMISTAKEN] for one in slides])), "second": "rule"})
+    notes = (*monte_carlo.notes(parts), *_notes(repeats))
     title = "Table 6: scores of simulated slides through the tile network"
     return ExperimentTable("table6", title, COLUMNS, tuple(rows), notes, monte_carlo.told())
 
@@ -151,11 +170,16 @@ def seen_by_network(true_tiles: IntArray, pool: Pool, rng: np.random.Generator) 
     return found
 
 
-def simulated(part: str, pool: Pool, seed: Sequence[int]) -> Slides:
-    """The slides of ``train``, ``val`` or ``test`` of the paper's Table 3; the slides do not depend on the pool."""
-    number = list(TABLE_3).index(part)
-    cohort = simulate_cohort(TABLE_3[part], np.eye(len(TileClass)), np.random.default_rng([*seed, number]))
-    rng = np.random.default_rng([*seed, len(TABLE_3) + number])
+def simulated(part: str, pool: Pool, seed: int, repeat: int, direction: int = 0) -> Slides:
+    """The slides of ``train``, ``val`` or ``test`` of the paper's Table 3; the slides do not depend on the pool.
+
+    Args:
+        direction: 0 or 1: which half tests; other slides for each.
+    """
+    which = (list(TABLE_3).index(part), direction)
+    slides = rng_of(Stream.SLIDES, seed, repeat, *which)
+    cohort = simulate_cohort(TABLE_3[part], np.eye(len(TileClass)), slides)
+    rng = rng_of(Stream.TILES, seed, repeat, *which)
     tiles = [seen_by_network(slide, pool, rng) for slide in cohort.true_tiles]
     return Slides(cohort.scores, cohort.true_tiles, np.stack(tiles))
 
@@ -182,11 +206,26 @@ def measured(predicted: IntArray, scores: IntArray) -> dict[str, float]:
     return figures
 
 
-def _repeat(pool: Pool, seed: int, repeat: int) -> tuple[dict[str, dict[str, float]], bool]:
-    """Figures of each second network on the test slides, and whether the halves share no patient."""
-    fitting, testing, parted = halves(pool, np.random.default_rng([seed, repeat]))
-    train, val = (simulated(part, fitting, [seed, repeat]) for part in ("train", "val"))
-    test = simulated("test", testing, [seed, repeat])
+def _repeat(pool: Pool, seed: int, repeat: int) -> Repeat:
+    """Second networks fitted on each half of the pool and measured on the other."""
+    one, other, parted = halves(pool, rng_of(Stream.HALVES, seed, repeat))
+    figures: dict[str, list[dict[str, float]]] = {second: [] for second in (*SECOND, UNMISTAKEN)}
+    for direction, (fitting, testing) in enumerate(((one, other), (other, one))):
+        for second, found in _tested(fitting, testing, seed, repeat, direction).items():
+            figures[second].append(found)
+    patients = (len(set(one.patients.tolist())), len(set(other.patients.tolist())))
+    return Repeat(figures, patients, (_fewest(one), _fewest(other)), parted)
+
+
+def _fewest(pool: Pool) -> int:
+    """Tiles of the scarcest class."""
+    return int(np.bincount(pool.truth, minlength=len(TileClass)).min())
+
+
+def _tested(fitting: Pool, testing: Pool, seed: int, repeat: int, direction: int) -> dict[str, dict[str, float]]:
+    """Figures of each second network on the test slides; MLP and SVM are missing where they cannot be fitted."""
+    train, val = (simulated(part, fitting, seed, repeat, direction) for part in ("train", "val"))
+    test = simulated("test", testing, seed, repeat, direction)
     has_tumour = test.tiles[:, : len(TUMOUR_CLASSES)].sum(axis=1) > 0
     seen = test.tiles[has_tumour]
 
@@ -204,7 +243,7 @@ def _repeat(pool: Pool, seed: int, repeat: int) -> tuple[dict[str, dict[str, flo
         whspn = fit_whspn(to_fit, to_choose, seed=seed + repeat, trained_on="simulated slides")
         found |= {"MLP": figures(whspn.mlp.predict(shares_of(seen)))} if len(seen) else {}
         found |= {"SVM": figures(whspn.svm.predict(shares_of(seen)))} if len(seen) else {}
-    return found, parted
+    return found
 
 
 def _with_tumour(slides: Slides) -> tuple[IntArray, IntArray]:
@@ -213,35 +252,56 @@ def _with_tumour(slides: Slides) -> tuple[IntArray, IntArray]:
     return slides.tiles[has_tumour], slides.scores[has_tumour]
 
 
-def _lines(network: str, second: str, found: Sequence[dict[str, float]]) -> Iterator[Row]:
-    """Ours, and the paper's if it has one."""
-    keys = [column.key for column in COLUMNS[3:]]
-    ours: dict[str, Cell] = {key: spread([figures[key] for figures in found]) for key in keys}
-    yield {"network": network, "second": second, "from": HERE, **ours}
+def _lines(network: str, second: str, found: Sequence[Sequence[dict[str, float]]]) -> Iterator[Row]:
+    """Ours, and the paper's if it has one; ``found``: a repeat's figures, one dictionary for each half that tested."""
+    ours: dict[str, Cell] = {key: spread([spread([one[key] for one in both]).mean for both in found]) for key in _KEYS}
+    yield {"network": network, "second": second, "from": HERE, **ours, "cases": sum(map(len, found))}
     theirs = TABLE_6.get((network, second))
     if theirs is not None:
-        printed: dict[str, Cell] = dict.fromkeys(keys) | {"accuracy_four": theirs[0], "accuracy_three": theirs[1]}
-        yield {"network": network, "second": second, "from": THEIRS, **printed}
+        printed: dict[str, Cell] = dict.fromkeys(_KEYS) | {"accuracy_four": theirs[0], "accuracy_three": theirs[1]}
+        yield {"network": network, "second": second, "from": THEIRS, **printed, "cases": None}
 
 
-def _notes(monte_carlo: MonteCarlo, parts: Sequence[Part], by_patient: int, done: int, unfitted: int) -> list[str]:
+def _notes(repeats: Mapping[str, Sequence[Repeat]]) -> list[str]:
     slides = {part: sum(counts) for part, counts in TABLE_3.items()}
-    fewest = min(int(np.bincount(part.truth, minlength=len(TileClass)).min()) for part in parts)
+    every = [one for several in repeats.values() for one in several]
+    patients = [count for one in every for count in one.patients]
+    fewest = [count for one in every for count in one.fewest]
     lines = [
         f"Slides are simulated: {slides['train']} to fit the second network on, {slides['val']} to choose by, "
         f"{slides['test']} to test on, as in the paper's Table 3. How many tiles of each true class a slide has "
         "is drawn; each of them is a labelled tile that the tile network did not learn from in that repeat, with the "
-        f"class that it gave it. One slide's tiles of a class come from {SOURCES} patients at most, and are drawn with "
-        f"replacement (in the scarcest class, from {fewest} tiles).",
-        f"The slides to test on are made of other tiles than those to fit on; in {by_patient} of {done} cases of other "
-        "patients' too.",
+        f"class that it gave it, drawn with replacement. One slide's tiles of a class come from {SOURCES} patients at "
+        "most.",
+        "The tiles held out in a repeat are halved; the second network is fitted on slides made of one half and tested "
+        "on slides made of the other, both ways, and a repeat's figure is the mean of the two. Cases: how many such "
+        "tests a line is of.",
+    ]
+    if every:
+        lines.append(
+            f"A half has tiles of {_from_to(patients)} patient(s), and {min(fewest)} tiles or more of each class; in "
+            f"{sum(one.parted for one in every)} of {len(every)} repeats (all networks' together) no patient is in "
+            "both halves."
+        )
+        if min(patients) < SOURCES:
+            lines.append(
+                f"All slides of a half with {min(patients)} patient(s) share the errors made on the tiles of "
+                f"{min(patients)} patient(s): such figures say little of other patients, however many slides are drawn."
+            )
+    lines += [
         "rule: the guideline's rule on the tiles that the network sees, nothing fitted. The last line is the same rule "
         "if no tile were mistaken: what is missing to 100 % there is the simulated observer's own error.",
         "A slide on which the network finds no tumour is not assessable and counts as wrong; kappa is of the others.",
     ]
-    if unfitted:
-        lines.append(
-            f"In {unfitted} of {done} cases no second network could be fitted: the tile network found no tumour on all "
-            "slides of a score. These cases are in no figure of MLP and SVM."
-        )
+    for name, several in repeats.items():
+        fitted, tests = sum(len(one.figures["MLP"]) for one in several), 2 * len(several)
+        if fitted < tests:
+            lines.append(
+                f"{name}: in {tests - fitted} of {tests} cases no second network could be fitted, as it found no "
+                f"tumour on all slides of a score; MLP and SVM are of the other {fitted}."
+            )
     return lines
+
+
+def _from_to(counts: Sequence[int]) -> str:
+    return f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"

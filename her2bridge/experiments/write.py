@@ -24,11 +24,13 @@ Row = Mapping[str, Cell]
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its key in files, its title for people, and how many digits its numbers have behind the point."""
+    """A column: its key in files, its title for people, how many digits its numbers have behind the point, and whether
+    people see it or only CSV and JSON have it."""
 
     key: str
     title: str
     digits: int = 2
+    for_people: bool = True
 
     def text(self, cell: Cell) -> str:
         """A cell for people: ``93.16 ± 0.10``; empty where there is no figure."""
@@ -64,9 +66,18 @@ class ExperimentTable:
     told: Mapping[str, Any]
     more: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def shown(self) -> tuple[Column, ...]:
+        """The columns that people see."""
+        return tuple(column for column in self.columns if column.for_people)
+
+    def is_number(self, column: Column) -> bool:
+        """Whether the column is set to the right."""
+        return not all(isinstance(row[column.key], str) for row in self.rows)
+
     def texts(self) -> list[list[str]]:
         """The cells for people, row by row."""
-        return [[column.text(row[column.key]) for column in self.columns] for row in self.rows]
+        return [[column.text(row[column.key]) for column in self.shown] for row in self.rows]
 
 
 def write_table(table: ExperimentTable, folder: Path) -> None:
@@ -117,13 +128,14 @@ def as_json(table: ExperimentTable) -> str:
 def as_markdown(table: ExperimentTable) -> str:
     """The table and its notes."""
     lines = [f"# {table.title}", "", RESEARCH_USE_ONLY, ""]
-    lines += _markdown_rows([column.title for column in table.columns], table.texts())
+    rules = ["---:" if table.is_number(column) else "---" for column in table.shown]
+    lines += _markdown_rows([[column.title for column in table.shown], rules, *table.texts()])
     lines += ["", *(f"- {note}" for note in (*table.notes, DATA_DIFFER)), ""]
     return "\n".join(lines)
 
 
-def _markdown_rows(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (titles, ["---"] * len(titles), *rows)]
+def _markdown_rows(rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in rows]
 
 
 def _number(cell: Cell) -> str | int | float:

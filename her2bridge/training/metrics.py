@@ -5,9 +5,9 @@ F1 = 2 / (1/precision + 1/recall). Macro figures are means over the classes that
 same; the macro F1 is the mean of the classes' F1, as in scikit-learn.
 
 The rest is *all* other tiles, in four and three classes too: a normal tile that is taken for 1+ is a false positive of
-1+. The paper does not say so, but its figures do: from a class's tiles (its Table 2), recall and precision (its Table 5)
-follow its false positives, and from its specificity the negatives: some 4,500 of 0 and of 1+, where the other tumour
-classes have 1,200 to 1,400 tiles.
+1+. The paper does not say so, but its figures do: from a class's tiles (Table 2), recall and precision (Table 5) follow
+its false positives, and from its specificity the negatives: some 4,500 of 0 and of 1+, where the other tumour classes
+have 1,200 to 1,400 tiles.
 
 Accuracy. Equation 7 reads (TP + TN) / (TP + TN + FP + FN), which over six classes is no single number. The paper's
 figures show that it means the share of tiles classed rightly: in Table 7 the chain that gives every tile one class has

@@ -21,8 +21,10 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_runs_a_table_and_tells_it(dataset: Path, tmp_path: Path) -> None:
-    result = call("experiment", "table5", dataset, "--out", tmp_path, *SMALL)
+    result = call("experiment", "table5", dataset, "--out", tmp_path, *SMALL, "--about", "tiles are greys")
     assert result.exit_code == 0, result.stderr
+    assert "Tiles are greys." in result.stdout
+    assert "- Tiles are greys." in (tmp_path / "table5.md").read_text().splitlines()
     assert "Table 5" in result.stdout
     assert "Han et al. 2022" in result.stdout
     assert "Research use only" in result.stdout

@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from experiment_data import labelled, quiet, settings, tiny
-from torch import nn
+from torch import Tensor, nn
 
 from her2bridge.errors import ModelError, NotEnoughLabels, UsageError
-from her2bridge.experiments.monte_carlo import PARTS, MonteCarlo, fused_of, spread
+from her2bridge.experiments.monte_carlo import NOT_STATED, PARTS, MonteCarlo, fused_of, spread
 from her2bridge.experiments.networks import BLOCKS, OURS
 from her2bridge.experiments.plan import Candidate, chosen, recipe_of
 from her2bridge.experiments.published import Spread
+from her2bridge.experiments.run import run_experiment
+from her2bridge.experiments.streams import Stream, rng_of
 from her2bridge.training.dataset import Dataset
 from her2bridge.training.recipes import RECIPES
 
@@ -79,11 +81,13 @@ def test_truth_belongs_to_the_tiles_held_out(dataset: Dataset, tmp_path: Path) -
     run = MonteCarlo(dataset, settings(tmp_path, repeats=1, split="paper"), quiet)
     (part,) = run.parts([tiny("a")], "task")["a"]
     assert np.array_equal(dataset.tiles.labels[part.held_out], part.truth)
-    assert any("mixed" in note for note in run.notes())
+    assert any("mixed" in note for note in run.notes({}))
 
 
 def test_other_settings_need_another_folder(dataset: Dataset, tmp_path: Path) -> None:
     MonteCarlo(dataset, settings(tmp_path, repeats=1), quiet).parts([tiny("a")], "task")
+    with pytest.raises(UsageError, match=r"other settings: epochs 2 there, 3 here"):
+        MonteCarlo(dataset, settings(tmp_path, repeats=1, epochs=3), quiet).parts([tiny("a")], "task")
     for change in ({"epochs": 3}, {"seed": 1}, {"split": "paper"}, {"tile_px": 16}):
         with pytest.raises(UsageError, match="other settings"):
             MonteCarlo(dataset, settings(tmp_path, repeats=1, **change), quiet).parts([tiny("a")], "task")
@@ -101,12 +105,70 @@ def test_a_damaged_part_is_said_and_not_used(dataset: Dataset, tmp_path: Path) -
         assert caught.value.where == str(path)
 
 
+def test_a_part_of_other_tiles_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    run = MonteCarlo(dataset, settings(tmp_path, repeats=1), quiet)
+    run.parts([tiny("a")], "task")
+    path = tmp_path / PARTS / "a-0.json"
+    plain = json.loads(path.read_text())
+    plain["held_out_rows"][0] += 1
+    path.write_text(json.dumps(plain))
+    with pytest.raises(UsageError, match="other tiles held out"):
+        run.parts([tiny("a")], "task")
+
+
+@pytest.mark.parametrize(("name", "other"), [("precision", "bf16"), ("device", "NVIDIA H100")])
+def test_precision_and_device_belong_to_a_part(dataset: Dataset, tmp_path: Path, name: str, other: str) -> None:
+    """auto is not compared, but what it stands for."""
+    run = MonteCarlo(dataset, settings(tmp_path, repeats=1), quiet)
+    run.parts([tiny("a")], "task")
+    path = tmp_path / PARTS / "a-0.json"
+    plain = json.loads(path.read_text())
+    ours = plain["key"][name]
+    plain["key"][name] = other
+    path.write_text(json.dumps(plain))
+    with pytest.raises(UsageError, match=f"{name} {other} there, {ours} here"):
+        run.parts([tiny("a")], "task")
+
+
+class Broken(nn.Module):
+    """Gives what is no number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(3, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.last(x.mean(dim=(2, 3))) * float("nan")
+        return found
+
+
+def test_a_network_whose_output_is_no_number_has_no_figures(dataset: Dataset, tmp_path: Path) -> None:
+    candidates = [Candidate("broken", Broken, 8), tiny("a")]
+    table = run_experiment("table5", dataset, settings(tmp_path), quiet, candidates)
+    assert any("broken did not learn (its output is not finite) in 2 of 2 repeats" in note for note in table.notes)
+    assert not any("a did not learn" in note.removeprefix("broken") for note in table.notes)
+    shown = {row["network"]: row["recall"] for row in table.rows if row["class"] == "0"}
+    assert np.isnan(shown["broken"].mean)  # type: ignore[union-attr]
+    assert np.isfinite(shown["a"].mean)  # type: ignore[union-attr]
+
+
+def test_what_the_tiles_are_is_said_first(dataset: Dataset, tmp_path: Path) -> None:
+    said = MonteCarlo(dataset, settings(tmp_path, about="tiles are  drawings; patients are seeds"), quiet)
+    assert said.notes({})[0] == said.told()["about"] == "Tiles are drawings; patients are seeds."
+    assert MonteCarlo(dataset, settings(tmp_path), quiet).notes({})[0] == NOT_STATED
+
+
+def test_streams_are_kept_apart() -> None:
+    first = {float(rng_of(stream, 7, 1, *more).random()) for stream in Stream for more in ((), (1, 0), (1, 1))}
+    assert len(first) == 3 * len(Stream)
+
+
 def test_reduced_tiles_keep_their_grey_and_their_place(dataset: Dataset, tmp_path: Path) -> None:
     run = MonteCarlo(dataset, settings(tmp_path, tile_px=8), quiet)
     samples = run._pixels()
     assert samples.pixels.shape == (90, 8, 8, 3)
     assert np.abs(samples.pixels.mean(axis=(1, 2, 3)) - (20 + 40 * samples.labels)).max() < 5
-    assert any("from 32 to 8 px" in note for note in run.notes())
+    assert any("from 32 to 8 px" in note for note in run.notes({}))
 
 
 def test_tiles_too_small_for_a_network_are_refused_before_any_work(dataset: Dataset, tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ class Turns(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         assert not self.training
+        assert not torch.backends.cudnn.allow_tf32
         self._said.append(self._name)
         return x
 
@@ -84,3 +85,4 @@ def test_networks_are_timed_in_turns_after_a_warm_up() -> None:
     times = milliseconds_a_tile(networks, 32, torch.device("cpu"), lambda event: None, seconds=0.0)
     assert said == ["a"] * 3 + ["b"] * 3 + ["a", "b"] * 5
     assert min(times.values()) > 0
+    assert torch.backends.cudnn.allow_tf32  # as it was

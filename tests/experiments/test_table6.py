@@ -68,11 +68,13 @@ def test_a_class_without_tiles_is_said() -> None:
 
 
 def test_slides_are_as_many_as_in_the_paper_and_the_same_for_all_networks() -> None:
-    one = simulated("test", pool(), [1, 0])
+    one = simulated("test", pool(), 1, 0)
     truth = pool().truth
-    other = simulated("test", pool(predicted=np.zeros_like(truth)), [1, 0])
+    other = simulated("test", pool(predicted=np.zeros_like(truth)), 1, 0)
+    third = simulated("test", pool(), 1, 0, direction=1)
     assert tuple(np.bincount(one.scores)) == TABLE_3["test"]
     assert np.array_equal(one.true_tiles, other.true_tiles)
+    assert not np.array_equal(one.true_tiles, third.true_tiles)
     assert np.array_equal(one.true_tiles, one.tiles)
     assert not np.array_equal(other.tiles, one.tiles)
 
@@ -111,5 +113,11 @@ def test_from_end_to_end(tmp_path: Path) -> None:
     ]
     assert table.rows[1]["accuracy_four"] == 86.0
     assert table.rows[-1]["accuracy_four"].mean > 85  # type: ignore[union-attr]
-    assert any("other patients' too" in note for note in table.notes)
-    assert (tmp_path / "table6.md").is_file()
+    assert [row["cases"] for row in table.rows] == [2, None, 2, None, 2, 2]  # each half tests once
+    notes = "\n".join(table.notes)
+    assert "A half has tiles of 1 patient(s), and 3 tiles or more of each class; in 1 of 1 repeats" in notes
+    assert "share the errors made on the tiles of 1 patient(s)" in notes
+    text = (tmp_path / "table6.md").read_text()
+    assert "Four classes: F1 %" in text
+    assert "Four classes: recall %" not in text
+    assert "recall_four" in (tmp_path / "table6.csv").read_text()

@@ -11,8 +11,10 @@ from experiment_data import Heard, cells, labelled, settings, tiny
 
 from her2bridge.errors import UsageError
 from her2bridge.events import ExperimentFinished
+from her2bridge.experiments.monte_carlo import NOT_STATED
 from her2bridge.experiments.run import run_experiment
 from her2bridge.training.dataset import Dataset
+from her2bridge.version import version
 
 TWO = (tiny("RepVGG-GCT", "gct"), tiny("mine", "none"))
 
@@ -63,11 +65,14 @@ def test_table_4_says_how_it_was_made(out: Path) -> None:
     plain = json.loads((out / "table4.json").read_text())
     assert plain["notice"] == "Research use only."
     assert plain["made_with"]["split"] == "patient"
-    assert plain["made_with"]["threads"] >= 1
+    assert plain["made_with"]["timed_on"]["threads"] >= 1
+    assert plain["notes"][0] == NOT_STATED
     assert plain["rows"][0]["accuracy"]["sd"] is not None
     text = (out / "table4.md").read_text()
     assert "patients are held out whole" in text
-    assert "Data, labels and machine here are others" in text
+    assert "nor the order of the networks can be compared" in text
+    assert "fp32" in text.partition("Trained on: cpu (")[0]
+    assert f"her2bridge {version()}" in text
     assert cells(text.splitlines(), "| RepVGG-GCT | Han")[2:4] == ["93.16 ± 0.10", "90.92 ± 0.19"]
 
 
