@@ -112,4 +112,5 @@ def _caption(dataset: Dataset, row: int, probabilities: Float32Array) -> str:
     found = TileClass(int(probabilities.argmax()))
     label = TileClass(int(dataset.tiles.labels[row])).label
     slide = dataset.slides[int(dataset.tiles.slide[row])].key
-    return f"label {label}, found {found.label} ({probabilities[found]:.2f})\n{slide}"
+    x, y = dataset.tiles.origins[row].tolist()
+    return f"label {label}, found {found.label} ({probabilities[found]:.2f})\n{slide}  {x:.0f}, {y:.0f}"

@@ -254,7 +254,7 @@ def _suspects_told(evaluation: Evaluation, plain: dict[str, Any]) -> Iterator[st
         "at, not to be changed unseen: where the model is wrong of a whole kind of tissue, so are its suspicions."
     )
     if plain["refused_tiles"]:
-        yield f"Not searched: {plain['refused_tiles']:,} tiles, whose patients the model at hand learned from."
+        yield (f"Not searched: {plain['refused_tiles']:,} tiles, whose patients the model learned from, or may have.")
     if plain["out_of_fold"] is not None:
         one = plain["out_of_fold"]
         yield (
