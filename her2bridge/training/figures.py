@@ -9,9 +9,6 @@ from typing import Any
 from her2bridge.storage import write_atomically
 from her2bridge.training.extras import need
 
-CLASS_COLOURS = ("#7070e1", "#e0b000", "#ff8a1e", "#fa3e3e", "#78bec8", "#969696")
-"""Of 0, 1+, 2+, 3+, normal and noise: QuPath's, the two yellows darkened to be read on white."""
-
 
 def new_figure(width: float, height: float) -> Any:
     """An empty ``matplotlib.figure.Figure`` of so many inches.
