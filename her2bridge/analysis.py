@@ -14,11 +14,13 @@ from her2bridge.calibration import MppChoice, resolve_mpp
 from her2bridge.errors import NoRegions, UsageError
 from her2bridge.events import Emit, ImageStarted, Progress, RuntimeChosen, Warned
 from her2bridge.inference.engine import SlideJob, predict_slide
+from her2bridge.inference.runtime.base import usual_batch_size
 from her2bridge.model.bundle import load_bundle
 from her2bridge.pace import paced
 from her2bridge.qupath.classes import path_classes
 from her2bridge.qupath.earlier_tiles import EarlierTiles, sort_earlier, stored_probabilities
 from her2bridge.qupath.regions import ChosenRegions, RegionChoice
+from her2bridge.qupath.results import model_title
 from her2bridge.qupath.seam import StoredTiles
 from her2bridge.records import (
     BoolArray,
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
 WHOLE_SLIDE = "whole slide"
 """Id and name of the region that stands for all tissue."""
 
-_BATCH_SIZES = {"cpu": 32, "mps": 64, "cuda": 256}
 _TISSUE_MPP = 12.0  # µm/px of the thumbnail in which tissue is looked for
 
 
@@ -75,7 +76,7 @@ class Network:
     @property
     def title(self) -> str:
         """Name and the first 12 digits of the hash, as the project's metadata show it."""
-        return f"{self.bundle.name} {self.bundle.sha256[:12]}"
+        return model_title(self.bundle.name, self.bundle.sha256)
 
     @property
     def whspn_choice(self) -> str:
@@ -92,7 +93,7 @@ class Network:
     @property
     def batch_size(self) -> int:
         """Tiles a call."""
-        return self._settings.batch_size or _BATCH_SIZES[self.runtime.device.partition(":")[0]]
+        return self._settings.batch_size or usual_batch_size(self.runtime.device)
 
     def load(self) -> None:
         """Get the runtime ready; see ``runtime``."""

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from her2bridge.cli import options as opt
-from her2bridge.cli.console import RESEARCH_USE_ONLY, counted, printable, table
+from her2bridge.cli.console import RESEARCH_USE_ONLY, counted, table
 from her2bridge.cli.output import Output
 from her2bridge.records import TUMOUR_CLASSES
 
@@ -106,7 +106,6 @@ def train_score(
         output.results.print(f"{learned}; {left_out} left out")
         for reason, count in cases.left_out.items():
             output.results.print(f"  {reason}: {count}")
-        output.results.print(printable(f"{saved.path}  sha256 {saved.sha256[:12]}"), soft_wrap=True)
         output.results.print(RESEARCH_USE_ONLY, style="dim")
 
 

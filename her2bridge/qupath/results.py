@@ -121,6 +121,11 @@ def stamp_of(metadata: Mapping[str, str]) -> RunStamp | None:
     return RunStamp.parse(metadata.get(RUN))
 
 
+def model_title(name: str, sha256: str) -> str:
+    """What the metadata say of a bundle: its name and the first 12 digits of its hash."""
+    return f"{name} {sha256[:12]}"
+
+
 def foreign_keys(metadata: Mapping[str, str], left: Mapping[str, str]) -> tuple[str, ...]:
     """Those of our keys that stand in the metadata and that no run of ours wrote.
 

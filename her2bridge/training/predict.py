@@ -8,14 +8,13 @@ import numpy as np
 
 from her2bridge.errors import UsageError
 from her2bridge.events import Emit, RuntimeChosen
-from her2bridge.inference.runtime.base import Runtime
+from her2bridge.inference.runtime.base import Runtime, usual_batch_size
 from her2bridge.inference.runtime.choose import choose_runtime
 from her2bridge.model.bundle import Bundle
 from her2bridge.records import Float32Array, IntArray, TileClass
 from her2bridge.training.dataset import Dataset, read_pixels
 from her2bridge.training.progress import ticker
 
-_BATCH_SIZES = {"cpu": 32, "mps": 64, "cuda": 256}
 _BLOCK_BYTES = 96 << 20  # pixels in memory at a time
 
 
@@ -70,7 +69,7 @@ def predict_rows(
     Raises:
         SlideError: a slide cannot be read.
     """
-    batch = batch_size or _BATCH_SIZES[runtime.device.partition(":")[0]]
+    batch = batch_size or usual_batch_size(runtime.device)
     tiles = dataset.tiles
     order = np.lexsort((tiles.origins[rows, 0], tiles.origins[rows, 1], tiles.slide[rows]))
     block = max(batch, _BLOCK_BYTES // (3 * dataset.spec.size_px**2) // batch * batch)

@@ -17,7 +17,7 @@ import numpy as np
 
 from her2bridge.errors import DataFileError, SlideError, UsageError
 from her2bridge.events import Emit, Warned
-from her2bridge.inference.runtime.base import Runtime
+from her2bridge.inference.runtime.base import Runtime, usual_batch_size
 from her2bridge.inference.runtime.choose import choose_runtime
 from her2bridge.model.bundle import Bundle, load_bundle
 from her2bridge.qupath import results
@@ -33,8 +33,6 @@ from her2bridge.training.dataset import fingerprint_of
 from her2bridge.training.label_sources import metadata_value
 from her2bridge.training.progress import ticker
 from her2bridge.training.unseen import HeldOut, check_folds, learned_slides
-
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,7 @@ class _Reader:
 
     def __init__(self, bundle: Bundle, settings: CaseSettings, emit: Emit, folds: HeldOut | None) -> None:
         self._bundle, self._settings, self._emit, self._folds = bundle, settings, emit, folds
-        self._title = f"{bundle.name} {bundle.sha256[:12]}"  # as a run writes it
+        self._title = results.model_title(bundle.name, bundle.sha256)
         self._seen = learned_slides(bundle.card) or frozenset()
         self._seen_of: dict[str, set[str]] = {}  # by patient, the slides that it learned from
         if folds is not None:
@@ -257,7 +255,7 @@ class _Reader:
         """The classes that a fold's network gives the places of stored tiles, int64 [m]."""
         runtime, size = self._runtime(bundle), self._bundle.spec.size_px
         tell = ticker("classifying anew", len(stored), self._emit)
-        order = np.lexsort((stored.bounds[:, 0], stored.bounds[:, 1]))
+        order, batch = np.lexsort((stored.bounds[:, 0], stored.bounds[:, 1])), usual_batch_size(runtime.device)
         classes = np.empty(len(stored), dtype=np.int64)
         try:
             with open_slide(source) as slide, ThreadPoolExecutor(2) as pool:
@@ -266,8 +264,8 @@ class _Reader:
                     x0, y0, x1, y1 = bounds.tolist()
                     return slide.read(x0, y0, x1 - x0, y1 - y0, size, size)
 
-                for start in range(0, len(order), _BATCH):
-                    rows = order[start : start + _BATCH]
+                for start in range(0, len(order), batch):
+                    rows = order[start : start + batch]
                     classes[rows] = runtime(np.stack(list(pool.map(read, stored.bounds[rows])))).argmax(axis=1)
                     tell(start + len(rows))
         except SlideError as error:

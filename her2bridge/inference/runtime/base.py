@@ -14,6 +14,14 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 RUNTIMES = ("auto", "torch", "openvino")
 
 
+_BATCH_SIZES = {"cpu": 32, "mps": 64, "cuda": 256}
+
+
+def usual_batch_size(device: str) -> int:
+    """Tiles a call that suit a device: ``cpu``, ``cuda:0``, ``mps``."""
+    return _BATCH_SIZES[device.partition(":")[0]]
+
+
 class Runtime(Protocol):
     """A network ready to classify tiles on one device.
 
