@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -10,8 +11,8 @@ import numpy as np
 
 from her2bridge.errors import Interrupted, ModelError
 from her2bridge.inference.reader import read_tiles
-from her2bridge.inference.runtime.base import Runtime
-from her2bridge.records import SlideSource, TileClass, TileGrid, TilePredictions
+from her2bridge.inference.runtime.base import Pending, Runtime
+from her2bridge.records import ByteArray, Float32Array, IntArray, SlideSource, TileClass, TileGrid, TilePredictions
 from her2bridge.slides import Slide, open_slide
 
 
@@ -42,7 +43,7 @@ def predict_slide(
         workers: reading threads; default: one a core, four at most.
         slide: the job's slide where it is open already; it is left open.
         on_progress: told after each batch how many tiles are done in all.
-        should_stop: asked before each batch.
+        should_stop: asked after each batch.
 
     Raises:
         SlideError: the slide cannot be opened or read.
@@ -65,17 +66,30 @@ def predict_slide(
                 )
         done = 0
         with closing(read_tiles(slide, grid, batch_size=batch_size, workers=workers)) as batches:
-            for indices, pixels in batches:
-                if should_stop is not None and should_stop():
-                    raise _interrupted(job, done)
-                result = runtime(pixels)
+            for indices, result in _under_way(batches, runtime):
                 if not np.isfinite(result).all():
                     raise _not_finite(job, runtime)
                 probabilities[indices] = result
                 done += len(indices)
                 if on_progress is not None:
                     on_progress(done)
+                if should_stop is not None and done < len(grid) and should_stop():
+                    raise _interrupted(job, done)
     return TilePredictions(grid, probabilities)
+
+
+def _under_way(
+    batches: Iterable[tuple[IntArray, ByteArray]], runtime: Runtime
+) -> Iterator[tuple[IntArray, Float32Array]]:
+    """Each batch's tiles and their probabilities, in order; the runtime always has as many batches as it can hold."""
+    waiting: deque[tuple[IntArray, Pending]] = deque()
+    for indices, pixels in batches:
+        waiting.append((indices, runtime.start(pixels)))
+        if len(waiting) >= runtime.depth:
+            indices, result = waiting.popleft()
+            yield indices, result()
+    for indices, result in waiting:
+        yield indices, result()
 
 
 def _interrupted(job: SlideJob, done: int) -> Interrupted:

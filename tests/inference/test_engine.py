@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from shapely.geometry import box
 
 from her2bridge.errors import Interrupted, ModelError, SlideNotFound
 from her2bridge.inference.engine import SlideJob, predict_slide
+from her2bridge.inference.runtime.base import Pending
 from her2bridge.records import ByteArray, Float32Array, Region, Rotate, SlideSource, TileGrid, TileSpec
 from her2bridge.slides import open_slide
 from her2bridge.tiling import make_grid
@@ -24,13 +26,28 @@ class ColourRuntime:
     device = "cpu"
     precision = "fp32"
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int = 1) -> None:
         self.batches: list[int] = []
+        self.depth = depth
+        self.most_under_way = 0
+        self._under_way: deque[int] = deque()
+        self._started = 0
 
     def __call__(self, tiles: ByteArray) -> Float32Array:
         self.batches.append(len(tiles))
         mean = tiles.reshape(len(tiles), -1, 3).mean(axis=1)
         return np.concatenate([mean, tiles[:, 0, 0]], axis=1).astype(np.float32)
+
+    def start(self, tiles: ByteArray) -> Pending:
+        number, self._started = self._started, self._started + 1
+        self._under_way.append(number)
+        self.most_under_way = max(self.most_under_way, len(self._under_way))
+
+        def result() -> Float32Array:
+            assert self._under_way.popleft() == number  # in order, and once
+            return self(tiles)
+
+        return result
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +60,9 @@ def grid_over(x0: float, y0: float, x1: float, y1: float) -> TileGrid:
     return make_grid([Region("id", None, "Tumor", box(x0, y0, x1, y1))], SPEC, 0.25, (HEIGHT, WIDTH))
 
 
-def test_right_pixels_reach_the_right_tile(source: SlideSource) -> None:
-    grid, runtime, done = grid_over(30, 100, 600, 820), ColourRuntime(), list[int]()
+@pytest.mark.parametrize("depth", [1, 2, 3, 100])
+def test_right_pixels_reach_the_right_tile(source: SlideSource, depth: int) -> None:
+    grid, runtime, done = grid_over(30, 100, 600, 820), ColourRuntime(depth), list[int]()
     predictions = predict_slide(SlideJob(source, grid), runtime, batch_size=10, on_progress=done.append)
     shown = np.rot90(coordinate_pixels(WIDTH, HEIGHT), -1)
     expected = []
@@ -57,6 +75,7 @@ def test_right_pixels_reach_the_right_tile(source: SlideSource) -> None:
     assert done == np.cumsum(runtime.batches).tolist()
     assert done[-1] == len(grid)
     assert set(runtime.batches[:-1]) == {10}
+    assert runtime.most_under_way == min(depth, len(runtime.batches))
 
 
 def test_open_slide_is_left_open(source: SlideSource) -> None:

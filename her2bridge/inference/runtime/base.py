@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,18 +22,31 @@ def usual_batch_size(device: str) -> int:
     return _BATCH_SIZES[device.partition(":")[0]]
 
 
+Pending = Callable[[], Float32Array]
+"""A batch under way: called once, it waits for the batch's probabilities, float32 [b, 6]."""
+
+
 class Runtime(Protocol):
-    """A network ready to classify tiles on one device.
+    """A network ready to classify tiles on one device; used by one thread.
 
     Attributes:
         name: library and version, e.g. ``torch 2.13.0``.
         device: ``cpu``, ``cuda:0``, ``mps``.
         precision: ``fp32``, ``bf16`` or ``fp16``, as it is run.
+        depth: how many batches may be under way at once; 1 where starting a batch is computing it.
     """
 
     name: str
     device: str
     precision: str
+    depth: int
+
+    def start(self, tiles: ByteArray) -> Pending:
+        """Begin with a batch, as for ``__call__``; the tiles must not be changed until its result has been taken.
+
+        Results are taken in the order in which batches were started, and at most ``depth`` are outstanding.
+        """
+        ...
 
     def __call__(self, tiles: ByteArray) -> Float32Array:
         """Probabilities, float32 [b, 6], rows summing to 1, of tiles uint8 [b, size, size, 3], RGB; b may be 0."""

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from her2bridge.errors import UsageError
-from her2bridge.inference.runtime.base import PRECISIONS, normalisation, softmax
+from her2bridge.inference.runtime.base import PRECISIONS, Pending, normalisation, softmax
 from her2bridge.model.bundle import Bundle
 from her2bridge.model.repvgg import fuse
 from her2bridge.records import ByteArray, Float32Array
@@ -39,6 +39,7 @@ class OpenVinoRuntime:
     """A bundle's network, fused and compiled for the CPU. See ``Runtime``."""
 
     device = "cpu"
+    depth = 1
 
     def __init__(self, bundle: Bundle, precision: str = "auto") -> None:
         """``auto`` takes bf16 where OpenVINO says that the CPU is good at it.
@@ -63,6 +64,11 @@ class OpenVinoRuntime:
             return np.empty((0, 6), dtype=np.float32)
         logits = self._compiled(np.ascontiguousarray(tiles))[0]
         return softmax(np.asarray(logits, dtype=np.float32), self._temperature)
+
+    def start(self, tiles: ByteArray) -> Pending:
+        """See ``Runtime``."""
+        result = self(tiles)
+        return lambda: result
 
 
 def _convert(openvino: Any, network: nn.Module, example: torch.Tensor) -> Any:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from her2bridge.errors import DeviceUnavailable, UsageError
-from her2bridge.inference.runtime.base import PRECISIONS, normalisation, softmax
+from her2bridge.inference.runtime.base import PRECISIONS, Pending, normalisation, softmax
 from her2bridge.model.bundle import Bundle
 from her2bridge.model.repvgg import fuse
 from her2bridge.records import ByteArray, Float32Array
@@ -24,6 +24,8 @@ class TorchRuntime:
 
     Where the GPU's memory does not hold a batch, it is halved, and stays so.
     """
+
+    depth = 1
 
     def __init__(self, bundle: Bundle, device: torch.device, precision: str) -> None:
         """``precision`` is one of fp32, bf16, fp16, known to run on the device (``resolve_precision``)."""
@@ -56,6 +58,11 @@ class TorchRuntime:
             else:
                 start += len(part)
         return np.concatenate(results)
+
+    def start(self, tiles: ByteArray) -> Pending:
+        """See ``Runtime``."""
+        result = self(tiles)
+        return lambda: result
 
     def _logits(self, tiles: ByteArray) -> Float32Array:
         with torch.inference_mode():
