@@ -1,0 +1,159 @@
+"""The tile network as it is run: the attention made cheap, and nothing that training needs.
+
+Three things make the gate cheap, and none of them changes what is computed. A gate lies above zero, so it commutes
+with ReLU: ``relu(y · g) = relu(y) · g``, and both are done in place. In the last block it acts after the pooling:
+``mean(relu(y) · g) = g · mean(relu(y))``. And what surrounds the one reduction of a block is done on [n, c] numbers.
+
+The gates are computed in fp32 whatever the precision of the maps: a sum of squares over 128 × 128 half-precision values
+overflows. Traced, compiled and exported like any module; not to be trained.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from her2bridge.model.attention import GCT, SE
+from her2bridge.model.repvgg import RepVGG, SingleBlock, fold_batch_norm, fuse
+
+
+def inference_form(network: RepVGG, dtype: torch.dtype = torch.float32) -> InferenceForm:
+    """The same function as ``fuse(network)``, to rounding, whose convolutions run in ``dtype``.
+
+    The network given, in training form or fused, is left as it was. Do not call ``.to(dtype)`` on the result: its gates
+    and last layer stay in fp32.
+    """
+    return InferenceForm(network, dtype)
+
+
+class PixelForm(nn.Module):
+    """The inference form with the normalisation of pixels in front: uint8 [b, h, w, 3] to logits, float32 [b, classes].
+
+    ``scale`` and ``shift``, float32 [3], are the runtimes' ``normalisation`` of the bundle's card.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, network: RepVGG, scale: Tensor, shift: Tensor, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale.detach().float().clone())
+        self.register_buffer("shift", shift.detach().float().clone())
+        self.network = inference_form(network, dtype)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        normalised = torch.addcmul(self.shift, pixels.float(), self.scale)
+        # [b, h, w, 3] seen as [b, 3, h, w] is channels last already: no copy.
+        return torch.as_tensor(self.network(normalised.permute(0, 3, 1, 2)))
+
+
+class InferenceForm(nn.Module):
+    """See ``inference_form``. Input: float [n, 3, h, w], normalised; output: logits, float32 [n, classes]."""
+
+    def __init__(self, network: RepVGG, dtype: torch.dtype) -> None:
+        super().__init__()
+        fused = fuse(network)
+        singles = [block for block in fused.stages.modules() if isinstance(block, SingleBlock)]
+        self.dtype = dtype
+        self.body = nn.Sequential(*(_Block(block, dtype) for block in singles[:-1]))
+        self.last = _Block(singles[-1], dtype)
+        self.head = fused.head.float()
+        self.requires_grad_(False).eval()
+
+    def forward(self, planes: Tensor) -> Tensor:
+        return torch.as_tensor(self.head(self.last.pooled(self.body(planes.to(self.dtype)))))
+
+
+class _Block(nn.Module):
+    """Convolution with bias, gate, ReLU; ``pooled`` also averages over the map, float32 [n, c]."""
+
+    def __init__(self, block: SingleBlock, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.conv = _folded(block).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.gate = _gate(block.attention)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        if self.gate is None:
+            return torch.relu_(y)
+        gate = self.gate(y).to(y.dtype)
+        return torch.relu_(y).mul_(gate[:, :, None, None])
+
+    def pooled(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        if self.gate is None:
+            return torch.relu_(y).mean(dim=(2, 3), dtype=torch.float32)
+        gate: Tensor = self.gate(y)
+        return gate * torch.relu_(y).mean(dim=(2, 3), dtype=torch.float32)
+
+
+class GCTGate(nn.Module):
+    """GCT's factors, float32 [n, c], of a map [n, c, h, w]: ``attention.GCT`` with its two scales as one."""
+
+    alpha_squared: Tensor
+    scale: Tensor
+    beta: Tensor
+
+    def __init__(self, gct: GCT) -> None:
+        super().__init__()
+        alpha, gamma, beta = (p.detach().float().flatten() for p in (gct.alpha, gct.gamma, gct.beta))
+        self.eps = gct.eps
+        self.register_buffer("alpha_squared", alpha.square() / len(alpha))
+        self.register_buffer("scale", alpha * gamma)
+        self.register_buffer("beta", beta)
+
+    def forward(self, x: Tensor) -> Tensor:
+        energy = _sum_of_squares(x) + self.eps
+        across = functional.linear(energy, self.alpha_squared[None]) + self.eps
+        return 1.0 + torch.tanh(torch.addcmul(self.beta, torch.sqrt(energy) * torch.rsqrt(across), self.scale))
+
+
+class SEGate(nn.Module):
+    """SE's factors, float32 [n, c], of a map [n, c, h, w]: its 1×1 convolutions as linear layers."""
+
+    def __init__(self, se: SE) -> None:
+        super().__init__()
+        self.squeeze, self.excite = _linear(se.squeeze), _linear(se.excite)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = x.mean(dim=(2, 3), dtype=torch.float32)
+        squeezed = torch.relu(self.squeeze(pooled))
+        return torch.sigmoid(self.excite(squeezed))
+
+
+def _sum_of_squares(x: Tensor) -> Tensor:
+    """Float32 [n, c] of [n, c, h, w]."""
+    if x.device.type == "cpu" and x.dtype != torch.float16:
+        # torch's norm takes one value after the other on the CPU: five times slower than two vectorised passes.
+        return x.square().sum(dim=(2, 3), dtype=torch.float32)
+    return torch.linalg.vector_norm(x, dim=(2, 3), dtype=torch.float32).square()
+
+
+def _folded(block: SingleBlock) -> nn.Conv2d:
+    """The block's convolution with a bias; the plain chain's batch norm, which ``fuse`` leaves alone, goes into it."""
+    conv = block.conv
+    weight, bias = conv.weight.detach(), conv.bias
+    if isinstance(block.bn, nn.BatchNorm2d):
+        weight, bias = fold_batch_norm(weight, block.bn)
+    folded = nn.Conv2d(conv.in_channels, conv.out_channels, 3, (conv.stride[0], conv.stride[1]), padding=1)
+    with torch.no_grad():
+        folded.weight.copy_(weight)
+        folded.bias.copy_(torch.zeros(conv.out_channels) if bias is None else bias)  # type: ignore[union-attr]
+    return folded.to(weight.device)
+
+
+def _gate(attention: nn.Module) -> nn.Module | None:
+    if isinstance(attention, GCT):
+        return GCTGate(attention)
+    if isinstance(attention, SE):
+        return SEGate(attention)
+    return None
+
+
+def _linear(conv: nn.Conv2d) -> nn.Linear:
+    linear = nn.Linear(conv.in_channels, conv.out_channels)
+    with torch.no_grad():
+        linear.weight.copy_(conv.weight[:, :, 0, 0])
+        linear.bias.copy_(conv.bias)  # type: ignore[arg-type]
+    return linear.to(conv.weight.device)
