@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import logging
-import subprocess
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from coordinate_slide import write_slide
+from random_bundle import Hardware, plain, random_bundle, some_tiles
 from shapely.geometry import box
 
 from her2bridge.errors import BundleDamaged, DeviceUnavailable, UsageError
@@ -19,74 +16,15 @@ from her2bridge.inference.runtime import openvino_runtime, torch_runtime
 from her2bridge.inference.runtime.base import Runtime, normalisation, softmax
 from her2bridge.inference.runtime.choose import choose_runtime
 from her2bridge.inference.runtime.torch_runtime import TorchRuntime, resolve_device, resolve_precision
-from her2bridge.model.repvgg import NetworkSpec, build
-from her2bridge.records import ByteArray, Region, SlideSource, TileSpec
+from her2bridge.records import ByteArray, Region, SlideSource
 from her2bridge.slides import open_slide
 from her2bridge.tiling import make_grid
-
-CARD = {"name": "tiny", "transform": {"mean": [0.7, 0.65, 0.6], "std": [0.2, 0.21, 0.22]}}
-
-
-class Hardware:
-    """A machine as told."""
-
-    def __init__(self, cuda: int = 0, *, mps: bool = False, cuda_bf16: bool = True, cpu_bf16: bool = False) -> None:
-        self._cuda, self._mps, self._cuda_bf16, self._cpu_bf16 = cuda, mps, cuda_bf16, cpu_bf16
-
-    def cuda_devices(self) -> list[str]:
-        return ["NVIDIA Made Up"] * self._cuda
-
-    def has_mps(self) -> bool:
-        return self._mps
-
-    def cuda_has_bf16(self, index: int) -> bool:
-        return self._cuda_bf16
-
-    def cpu_has_bf16(self) -> bool:
-        return self._cpu_bf16
 
 
 @pytest.fixture(scope="module")
 def bundle() -> Any:
     """Random weights, with statistics of their own, so that classes differ from tile to tile."""
     return random_bundle()
-
-
-def random_bundle(temperature: float = 1.0) -> Any:
-    torch.manual_seed(3)
-    network = build(NetworkSpec(attention="gct")).eval()
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
-                module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
-                module.weight.uniform_(0.5, 1.5)
-    return SimpleNamespace(
-        name="tiny",
-        sha256="0" * 64,
-        card=CARD,
-        spec=TileSpec(256, 0.25),
-        temperature=temperature,
-        network=lambda: network,
-    )
-
-
-def some_tiles(count: int, seed: int = 0) -> ByteArray:
-    """Tiles of different colours with noise."""
-    random = np.random.default_rng(seed)
-    colours = random.integers(60, 240, (count, 1, 1, 3))
-    return np.asarray(np.clip(colours + random.normal(0, 25, (count, 256, 256, 3)), 0, 255), dtype=np.uint8)
-
-
-def plain(bundle: Any, tiles: ByteArray) -> np.ndarray[Any, Any]:
-    """The training form, fp32, normalised in numpy: the slow way."""
-    planes = (tiles.astype(np.float32) / 255 - np.array(CARD["transform"]["mean"], np.float32)) / np.array(  # type: ignore[index]
-        CARD["transform"]["std"],  # type: ignore[index]
-        np.float32,
-    )
-    with torch.inference_mode():
-        logits = bundle.network()(torch.from_numpy(planes.transpose(0, 3, 1, 2).copy()))
-        return np.asarray(logits.softmax(dim=1))
 
 
 class TestBase:
@@ -248,58 +186,6 @@ class TestTorch:
         runtime = choose_runtime(bundle, "cuda", precision, require_gpu=True)
         assert runtime.device == "cuda:0"
         np.testing.assert_allclose(runtime(tiles), plain(bundle, tiles), atol=2e-3 if precision == "fp32" else 0.1)
-
-
-@pytest.mark.skipif(not openvino_runtime.is_installed(), reason="the extra openvino is not installed")
-class TestOpenVino:
-    def test_fp32_equals_torch(self, bundle: Any) -> None:
-        tiles = some_tiles(5)
-        runtime = choose_runtime(bundle, "cpu", "fp32", runtime="openvino")
-        np.testing.assert_allclose(runtime(tiles), plain(bundle, tiles), atol=2e-4)
-        np.testing.assert_allclose(runtime(tiles[:1]), plain(bundle, tiles[:1]), atol=2e-4)
-        assert runtime(tiles[:0]).shape == (0, 6)
-        assert runtime.name.startswith("OpenVINO 20")
-
-    def test_failed_conversion_leaves_the_root_logger_alone(self, bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """OpenVINO sets the root logger's level while it converts, and forgets to set it back when that fails."""
-
-        def convert_model(*_: Any, **__: Any) -> None:
-            logging.getLogger().setLevel(logging.CRITICAL)
-            raise RuntimeError("unknown operator")
-
-        before = logging.getLogger().level
-        monkeypatch.setattr(openvino_runtime._openvino(), "convert_model", convert_model)
-        with pytest.raises(UsageError) as error:
-            choose_runtime(bundle, "cpu", "fp32", runtime="openvino")
-        assert "unknown operator" in error.value.what
-        assert logging.getLogger().level == before
-
-    def test_import_writes_and_connects_nowhere(self, tmp_path: Path) -> None:
-        """OpenVINO's telemetry speaks to the network and writes to the home folder unless it is kept out."""
-        code = (
-            "import pathlib, socket\n"
-            "def refuse(*_): pathlib.Path.home().joinpath('socket').touch()\n"  # telemetry swallows what it is thrown
-            "socket.socket.connect = socket.getaddrinfo = refuse\n"
-            "from her2bridge.inference.runtime import openvino_runtime\n"
-            "import sys, torch\n"
-            "openvino = openvino_runtime._openvino()\n"
-            "model = openvino_runtime._convert(openvino, torch.nn.Conv2d(3, 6, 3), torch.zeros(1, 3, 9, 9))\n"
-            "openvino.Core().compile_model(model, 'CPU')\n"
-            "assert sys.modules['openvino_telemetry'] is None\n"
-        )
-        home = tmp_path / "home"
-        home.mkdir()
-        environment = {"HOME": str(home), "USERPROFILE": str(home), "PATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
-        subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=120)
-        assert list(home.rglob("*")) == []
-
-    def test_not_on_a_gpu(self, bundle: Any) -> None:
-        with pytest.raises(UsageError):
-            choose_runtime(bundle, "cuda", runtime="openvino", hardware=Hardware(1))
-
-    def test_precision_refused(self, bundle: Any) -> None:
-        with pytest.raises(UsageError):
-            choose_runtime(bundle, "cpu", "fp16", runtime="openvino")
 
 
 class TestChoose:

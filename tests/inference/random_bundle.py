@@ -1,0 +1,70 @@
+"""A bundle with random weights, tiles, and machines made up: what the tests of the runtimes share."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from her2bridge.model.repvgg import NetworkSpec, build
+from her2bridge.records import ByteArray, TileSpec
+
+CARD = {"name": "tiny", "transform": {"mean": [0.7, 0.65, 0.6], "std": [0.2, 0.21, 0.22]}}
+
+
+class Hardware:
+    """A machine as told."""
+
+    def __init__(self, cuda: int = 0, *, mps: bool = False, cuda_bf16: bool = True, cpu_bf16: bool = False) -> None:
+        self._cuda, self._mps, self._cuda_bf16, self._cpu_bf16 = cuda, mps, cuda_bf16, cpu_bf16
+
+    def cuda_devices(self) -> list[str]:
+        return ["NVIDIA Made Up"] * self._cuda
+
+    def has_mps(self) -> bool:
+        return self._mps
+
+    def cuda_has_bf16(self, index: int) -> bool:
+        return self._cuda_bf16
+
+    def cpu_has_bf16(self) -> bool:
+        return self._cpu_bf16
+
+
+def random_bundle(temperature: float = 1.0) -> Any:
+    torch.manual_seed(3)
+    network = build(NetworkSpec(attention="gct")).eval()
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+                module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+                module.weight.uniform_(0.5, 1.5)
+    return SimpleNamespace(
+        name="tiny",
+        sha256="0" * 64,
+        card=CARD,
+        spec=TileSpec(256, 0.25),
+        temperature=temperature,
+        network=lambda: network,
+    )
+
+
+def some_tiles(count: int, seed: int = 0) -> ByteArray:
+    """Tiles of different colours with noise."""
+    random = np.random.default_rng(seed)
+    colours = random.integers(60, 240, (count, 1, 1, 3))
+    return np.asarray(np.clip(colours + random.normal(0, 25, (count, 256, 256, 3)), 0, 255), dtype=np.uint8)
+
+
+def plain(bundle: Any, tiles: ByteArray) -> np.ndarray[Any, Any]:
+    """The training form, fp32, normalised in numpy: the slow way."""
+    planes = (tiles.astype(np.float32) / 255 - np.array(CARD["transform"]["mean"], np.float32)) / np.array(  # type: ignore[index]
+        CARD["transform"]["std"],  # type: ignore[index]
+        np.float32,
+    )
+    with torch.inference_mode():
+        logits = bundle.network()(torch.from_numpy(planes.transpose(0, 3, 1, 2).copy()))
+        return np.asarray(logits.softmax(dim=1))
