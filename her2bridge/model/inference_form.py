@@ -127,7 +127,8 @@ def _sum_of_squares(x: Tensor) -> Tensor:
     if x.device.type == "cpu" and x.dtype != torch.float16:
         # torch's norm takes one value after the other on the CPU: five times slower than two vectorised passes.
         return x.square().sum(dim=(2, 3), dtype=torch.float32)
-    return torch.linalg.vector_norm(x, dim=(2, 3), dtype=torch.float32).square()
+    norm: Tensor = torch.linalg.vector_norm(x, dim=(2, 3), dtype=torch.float32)
+    return norm.square()
 
 
 def _folded(block: SingleBlock) -> nn.Conv2d:
