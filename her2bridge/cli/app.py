@@ -12,34 +12,19 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.main
 
-from her2bridge.cli.analyze import analyze
-from her2bridge.cli.answer import answer
-from her2bridge.cli.demo import demo
-from her2bridge.cli.doctor import doctor
-from her2bridge.cli.evaluate import evaluate
-from her2bridge.cli.experiment import experiment
-from her2bridge.cli.labels import labels
-from her2bridge.cli.models import models
-from her2bridge.cli.restore import restore
-from her2bridge.cli.run import run
-from her2bridge.cli.scripts import scripts
-from her2bridge.cli.train import train
-from her2bridge.cli.train_score import train_score
+from her2bridge.cli.commands import LoadingGroup, add_commands
 from her2bridge.errors import Interrupted, UsageError
 from her2bridge.version import version
 
 app = typer.Typer(
+    cls=LoadingGroup,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 _WrongUsage: Any = typer.BadParameter.__base__  # of all that the parser refuses; typer names only this one of them
-for _command in (run, analyze, demo, models, restore, doctor, train, evaluate, train_score, experiment):
-    app.command()(_command)
-scripts.command()(answer)
-app.add_typer(labels, name="labels")
-app.add_typer(scripts, name="scripts")
+add_commands(app)
 
 
 def _tell_version(wanted: bool) -> None:

@@ -136,7 +136,7 @@ class MakingGroup(TyperGroup):
         self.format_commands(ctx, formatter)
 
 
-labels = typer.Typer(cls=MakingGroup, no_args_is_help=True, rich_markup_mode=None)
+labels = typer.Typer(cls=MakingGroup, add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 
 
 @labels.callback()

@@ -1,4 +1,4 @@
-"""``her2bridge scripts``: a group; ``cli.answer`` adds what the scripts themselves call."""
+"""``her2bridge scripts``: a group; ``answer`` is what the scripts themselves call."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
+from her2bridge.cli.answer import answer
 from her2bridge.cli.console import counted, printable
 from her2bridge.cli.output import Output
 from her2bridge.scripts import Found, State, check_scripts, install_scripts, scripts_folder
 
-scripts = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+scripts = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 
 Project = Annotated[
     Path | None,
@@ -86,6 +87,9 @@ def check(project: Project = None, user: User = None, as_json: AsJson = False) -
         found = _told(check_scripts(scripts_folder(project, user)), output, as_json)
         if any(one.state != State.CURRENT for one in found):
             raise typer.Exit(1)
+
+
+scripts.command()(answer)
 
 
 def _told(found: Iterable[Found], output: Output, as_json: bool) -> list[Found]:
