@@ -34,6 +34,7 @@ from her2bridge.inference.runtime.base import normalisation, softmax
 from her2bridge.inference.runtime.openvino_runtime import OpenVinoRuntime
 from her2bridge.inference.runtime.torch_runtime import TorchRuntime
 from her2bridge.model.bundle import Bundle, load_bundle
+from her2bridge.model.inference_form import inference_form
 from her2bridge.model.repvgg import RepVGG, fuse
 from her2bridge.records import ByteArray, Float32Array, SlideScore, Specimen, TileClass
 from her2bridge.scoring import Circumstances, score_slide
@@ -67,30 +68,20 @@ def rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
     return values if dtype == torch.float32 else values.to(dtype).float()
 
 
-class _Rounded(nn.Module):
-    """An attention whose gate and gated map are rounded; sums in fp32, as ours run in every precision."""
+def round_everything(network: RepVGG, dtype: torch.dtype) -> nn.Module:
+    """The inference form with the convolutions' weights and all maps rounded; sums, gates and last layer in fp32."""
+    form = inference_form(network)
 
-    def __init__(self, attention: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.attention, self.dtype = attention, dtype
+    def to_nearest(_: nn.Module, __: object, output: Tensor) -> Tensor:
+        return rounded(output, dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if isinstance(self.attention, nn.Identity):
-            return x
-        return rounded(x * rounded(self.attention.gate(x), self.dtype), self.dtype)
-
-
-def round_everything(network: RepVGG, dtype: torch.dtype) -> RepVGG:
-    """The fused network with weights, inputs and outputs of each layer rounded; products are added up in fp32."""
-    fused = fuse(network).to(dtype).float()
-    for module in list(fused.modules()):
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            module.register_forward_hook(lambda _, __, output: rounded(output, dtype))
-        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)):
-            module.register_forward_pre_hook(lambda _, inputs: (rounded(inputs[0], dtype),))
-        if hasattr(module, "attention"):
-            module.attention = _Rounded(module.attention, dtype)
-    return fused
+    for block in (*form.body, form.last):
+        block.conv.to(dtype).float().register_forward_hook(to_nearest)
+    for block in form.body:
+        block.register_forward_hook(to_nearest)
+        if block.gate is not None:
+            block.gate.register_forward_hook(to_nearest)
+    return form
 
 
 def _plain(bundle: Bundle, device: torch.device, precision: str = "fp32") -> Classify:
