@@ -69,7 +69,7 @@ def open_pixels(path: Path, series: int) -> tuple[Pixels, Callable[[], Pixels]]:
         pixels = reader(path, series)
     except NotUnderstood as error:
         reader, pixels = OpenSlidePixels, _ask_openslide(path, series, error)
-    if isinstance(pixels, PlainPixels):
+    if pixels.is_shared:
         return pixels, lambda: pixels
     return pixels, lambda: reader(path, series)
 

@@ -34,19 +34,23 @@ FOREIGN = (
 
 
 class Pixels(Protocol):
-    """A file opened by one thread: RGB pixels of pyramid levels, in the file's own coordinates.
+    """A file opened: RGB pixels of pyramid levels, in the file's own coordinates.
 
     Attributes:
         sizes: width and height of each level, level 0 first.
         bounds: x, y, width and height that OpenSlide's ``bounds`` properties state; None where there are none.
         mpp: µm/px (x, y) that the file states; None where it states none.
         errors: what ``read`` raises on pixels that do not decode.
+        is_shared: whether all threads may read from it; else each must open its own.
     """
 
     sizes: tuple[tuple[int, int], ...]
     bounds: tuple[int, int, int, int] | None
     mpp: tuple[float, float] | None
     errors: tuple[type[Exception], ...]
+
+    @property
+    def is_shared(self) -> bool: ...
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> ByteArray:
         """Pixels of a rectangle that lies within the level, uint8 [height, width, 3]."""

@@ -112,7 +112,7 @@ class Slide:
         return out
 
     def _pixels(self) -> Pixels:
-        """This thread's own handle: not all that tifffile, zarr and tmapslide do to read is thread-safe."""
+        """This thread's handle, its own or shared: not all that tiffslide and tmapslide do to read is thread-safe."""
         pixels: Pixels | None = getattr(self._local, "pixels", None)
         if pixels is None:
             if not self._is_open:
@@ -120,7 +120,8 @@ class Slide:
             pixels = self._reopen()
             with self._lock:
                 self._local.pixels = pixels
-                self._opened.append(pixels)
+                if pixels not in self._opened:
+                    self._opened.append(pixels)
         return pixels
 
 

@@ -21,6 +21,8 @@ from her2bridge.slides.pixels import EXPORT, FOREIGN, INSTALL_OPENSLIDE, reason,
 class OpenSlidePixels:
     """A slide in one of OpenSlide's formats."""
 
+    is_shared = False
+
     def __init__(self, path: Path, series: int) -> None:
         try:
             import openslide

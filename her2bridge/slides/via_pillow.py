@@ -22,6 +22,7 @@ class PlainPixels:
     bounds: tuple[int, int, int, int] | None = None
     mpp: tuple[float, float] | None = None
     errors: tuple[type[Exception], ...] = ()
+    is_shared = True
 
     def __init__(self, path: Path, series: int) -> None:
         refuse_series(path, series, "a plain picture")

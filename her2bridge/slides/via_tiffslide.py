@@ -1,4 +1,4 @@
-"""TIFF slides, by tiffslide."""
+"""TIFF slides: tiffslide says what is in the file, and reads it where ``segments`` cannot."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from her2bridge.errors import SlideError, SlideUnreadable, UnsupportedServer
 from her2bridge.records import ByteArray
 from her2bridge.resampling import over_white
 from her2bridge.slides.pixels import EXPORT, FOREIGN, reason, unreadable
+from her2bridge.slides.segments import Segments, segment_levels
 
 
 class NotUnderstood(SlideUnreadable):
@@ -22,17 +23,23 @@ class NotUnderstood(SlideUnreadable):
 
 
 class TiffPixels:
-    """A TIFF of any kind that tiffslide knows."""
+    """A TIFF of any kind that tiffslide knows.
+
+    Attributes:
+        is_shared: as of ``Pixels``; False where tiffslide itself has to read.
+    """
 
     errors: tuple[type[Exception], ...] = FOREIGN
 
     def __init__(self, path: Path, series: int) -> None:
         import tiffslide  # heavy: zarr and fsspec come with it
 
+        self._segments: Segments | None = None
         try:
-            self._slide = tiffslide.TiffSlide(path)
+            self._slide: Any = tiffslide.TiffSlide(path)
             try:
                 self._choose(path, series)
+                self._segments = self._by_segments(path)
             except (*FOREIGN, SlideError):
                 self.close()
                 raise
@@ -72,17 +79,44 @@ class TiffPixels:
         mpp = mpp_pair(properties.get("tiffslide.mpp-x"), properties.get("tiffslide.mpp-y")) if index == 0 else None
         self.mpp = _ome_mpp(file.ome_metadata, index) or mpp
 
+    def _by_segments(self, path: Path) -> Segments | None:
+        """The file without tiffslide, where that is possible: it is closed then, and what it parsed forgotten."""
+        properties, file = self._slide.properties, self._slide.ts_tifffile
+        series = file.series[properties["tiffslide.series-index"]]
+        fill = series.keyframe.nodata
+        is_composed = properties.get("tiffslide.series-composition") is not None  # Leica's areas on the glass
+        levels = None if is_composed or fill not in range(256) else segment_levels(file, series.levels)
+        if levels is None or tuple(level.size for level in levels) != self.sizes:
+            return None
+        segments = Segments(path, levels, int(fill))
+        self._slide.close()
+        self._slide = None
+        return segments
+
+    @property
+    def is_shared(self) -> bool:
+        return self._segments is not None
+
     def read(self, level: int, x: int, y: int, width: int, height: int) -> ByteArray:
-        ratio = self._slide.level_downsamples[level]
-        location = _base(x, ratio), _base(y, ratio)
-        region: Any = self._slide.read_region(location, level, (width, height), as_array=True, padding=False)
-        pixels: ByteArray = region
+        pixels = self._read(level, x, y, width, height)
         if pixels.shape[2] == 4:
             return over_white(pixels)
         return pixels
 
+    def _read(self, level: int, x: int, y: int, width: int, height: int) -> ByteArray:
+        if self._segments is not None:
+            return self._segments.read(level, x, y, width, height)
+        ratio = self._slide.level_downsamples[level]
+        location = _base(x, ratio), _base(y, ratio)
+        region: Any = self._slide.read_region(location, level, (width, height), as_array=True, padding=False)
+        pixels: ByteArray = region
+        return pixels
+
     def close(self) -> None:
-        self._slide.close()
+        if self._segments is not None:
+            self._segments.close()
+        else:
+            self._slide.close()
 
 
 def _bounds(properties: Mapping[str, Any], series: Any) -> tuple[int, int, int, int] | None:

@@ -27,6 +27,7 @@ class TmapPixels:
     """A TMAP of version 6 or 7."""
 
     bounds: tuple[int, int, int, int] | None = None
+    is_shared = False
 
     def __init__(self, path: Path, series: int) -> None:
         try:
