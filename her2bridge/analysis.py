@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ from her2bridge.scoring import Circumstances, score_slide
 from her2bridge.scoring.whspn import ReadShares
 from her2bridge.settings import RunSettings
 from her2bridge.slides import Slide, open_slide
+from her2bridge.stopwatch import Stage, Stopwatch
 from her2bridge.tiling import check_resolution, make_grid, tissue_region
 
 if TYPE_CHECKING:
@@ -154,6 +156,7 @@ class Analysis:
         score: of the slide.
         loose_ends: places of the regions that have no tile, and tiles of ours that lie in no region or are named
             otherwise than this run names them. Where there are any, the score is not that of a full run.
+        classified: tiles that the network saw in this run.
     """
 
     predictions: TilePredictions
@@ -161,6 +164,7 @@ class Analysis:
     classes: IntArray
     score: SlideScore
     loose_ends: int = 0
+    classified: int = 0
 
 
 def lay_grid(image: ImageToScore, slide: Slide, network: Network, settings: RunSettings) -> tuple[TileGrid, MppChoice]:
@@ -178,14 +182,16 @@ def lay_grid(image: ImageToScore, slide: Slide, network: Network, settings: RunS
     return grid, mpp
 
 
-def analyse(image: ImageToScore, network: Network, settings: RunSettings, emit: Emit) -> Analysis:
+def analyse(image: ImageToScore, network: Network, settings: RunSettings, emit: Emit, watch: Stopwatch) -> Analysis:
     """Tile, classify and score one image.
 
     Raises:
         Her2BridgeError: of slide, calibration, regions or network.
     """
-    with open_slide(image.source) as slide:
-        grid, mpp = lay_grid(image, slide, network, settings)
+    with ExitStack() as stack:
+        with watch.on(Stage.TILING):
+            slide = stack.enter_context(open_slide(image.source))
+            grid, mpp = lay_grid(image, slide, network, settings)
         for warning in (*image.chosen.warnings, *grid.warnings):
             emit(Warned(image.name, warning))
         known = stored_probabilities(image.stored, grid)
@@ -194,18 +200,34 @@ def analyse(image: ImageToScore, network: Network, settings: RunSettings, emit: 
         grid, known, is_new = _without_gaps(grid, known, is_new)
         fresh = grid if is_new.all() else grid.only(is_new)
         if len(fresh):
-            network.load()
+            with watch.on(Stage.LOADING):
+                network.load()
         emit(ImageStarted(image.name, image.index, len(grid.regions), len(fresh), mpp.value, mpp.origin))
         if len(fresh):
-            known[is_new] = _predict(image, fresh, network, slide, emit)
-    predictions = TilePredictions(grid, known)
+            known[is_new] = _predict(image, fresh, network, slide, emit, watch)
+    with watch.on(Stage.SCORING):
+        if settings.mpp is not None and mpp.origin != "--mpp":
+            emit(Warned(image.name, f"--mpp {settings.mpp:g} is not used: {mpp.origin} says {mpp.value:g} µm/px"))
+        analysis = _score(image, TilePredictions(grid, known), laid - len(grid), mpp.value, network, settings, emit)
+        return replace(analysis, classified=len(fresh))
+
+
+def _score(
+    image: ImageToScore,
+    predictions: TilePredictions,
+    gaps: int,
+    mpp: float,
+    network: Network,
+    settings: RunSettings,
+    emit: Emit,
+) -> Analysis:
+    """The slide's score, and what a person should know of it; ``gaps`` places of the regions have no tile."""
+    grid = predictions.grid
     earlier = sort_earlier(image.stored, grid, image.renewed)
-    gaps, loose = laid - len(grid), _loose_tiles(image, earlier, settings)
+    loose = _loose_tiles(image, earlier, settings)
     _tell_of_astray(image, earlier, gaps, loose, emit)
     classes = earlier.applied_to(predictions.classes)
-    if settings.mpp is not None and mpp.origin != "--mpp":
-        emit(Warned(image.name, f"--mpp {settings.mpp:g} is not used: {mpp.origin} says {mpp.value:g} µm/px"))
-    notes = [check_resolution(grid.spec, mpp.value), _by_persons(earlier), _unclassified(gaps)]
+    notes = [check_resolution(grid.spec, mpp), _by_persons(earlier), _unclassified(gaps)]
     circumstances = Circumstances(
         specimen=image.specimen,
         whole_slide=settings.whole_slide,
@@ -231,12 +253,16 @@ def _without_gaps(grid: TileGrid, known: Float32Array, is_new: BoolArray) -> tup
     return (grid, known, is_new) if there.all() else (grid.only(there), known[there], is_new[there])
 
 
-def _predict(image: ImageToScore, grid: TileGrid, network: Network, slide: Slide, emit: Emit) -> Float32Array:
+def _predict(
+    image: ImageToScore, grid: TileGrid, network: Network, slide: Slide, emit: Emit, watch: Stopwatch
+) -> Float32Array:
     """Class probabilities of the grid's n tiles, float32 [n, 6]."""
     total = len(grid)
     tell = paced(total, lambda done, rate, left: emit(Progress(image.name, done, total, rate, left)))
     job = SlideJob(image.source, grid)
-    found = predict_slide(job, network.runtime, batch_size=network.batch_size, slide=slide, on_progress=tell)
+    found = predict_slide(
+        job, network.runtime, batch_size=network.batch_size, slide=slide, on_progress=tell, watch=watch
+    )
     return found.probabilities
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from her2bridge.qupath.results import RunStamp, new_tiles, no_tiles, score_metad
 from her2bridge.qupath.seam import NewTiles, PathObject
 from her2bridge.records import Region, SlideScore, SlideSource, Specimen
 from her2bridge.settings import RunSettings
+from her2bridge.stopwatch import Stage, Stopwatch
 from her2bridge.version import version
 
 
@@ -43,7 +43,7 @@ def analyze_slide(
         Her2BridgeError: of slide, regions, model or output.
     """
     settings = settings or RunSettings()
-    began = time.monotonic()
+    watch = Stopwatch()
     network = Network(settings, emit)
     run_id = provenance.new_run_id()
     emit(RunStarted(run_id, version(), "none", network.title, 1, dry_run=False))
@@ -51,14 +51,17 @@ def analyze_slide(
     specimen = settings.specimen or Specimen.NOT_STATED
     name = source.path.name
     image = ImageToScore(name, 0, source, chosen, no_tiles(), specimen, np.empty((0, 2)))
-    analysis = analyse(image, network, settings, emit)
+    analysis = analyse(image, network, settings, emit, watch)
     grid, score = analysis.predictions.grid, analysis.score
     below = not settings.whole_slide
     rows = np.arange(len(grid), dtype=np.int64)
     tiles = new_tiles(analysis.predictions, rows, path_classes(settings.class_prefix), run_id, below_regions=below)
     if output is not None:
-        write_tiles(output, [tiles])
+        with watch.on(Stage.WRITING):
+            write_tiles(output, [tiles])
     stamp = _stamp(run_id, what_decides(network, settings, settings.choice, source.mpp), settings.choice, chosen, tiles)
+    if settings.profile:
+        emit(watch.told(name, analysis.classified))
     emit(
         ImageScored(
             image=name,
@@ -72,7 +75,7 @@ def analyze_slide(
             metadata=score_metadata(score, network.title, stamp),
             written_to=str(output) if output else "",
             corrected_tiles=0,
-            seconds=time.monotonic() - began,
+            seconds=watch.seconds,
         )
     )
     return score

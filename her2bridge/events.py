@@ -86,6 +86,23 @@ class Warned(Event):
 
 
 @dataclass(frozen=True)
+class ImageTimed(Event):
+    """Where an image's time went; comes before its ``ImageScored``, with ``--profile`` only.
+
+    ``stages`` are seconds by what was done, and add up to ``seconds``; ``decoding_seconds`` went on beside, in all
+    reading threads together; ``cores_busy`` is the share, 0–1, of all cores' time that this process computed.
+    """
+
+    image: str
+    seconds: float
+    stages: Mapping[str, float]
+    decoding_seconds: float
+    tiles: int
+    cores: int
+    cores_busy: float
+
+
+@dataclass(frozen=True)
 class ImageScored(Event):
     """The result of one image; ``metadata`` is what the project shows for it."""
 

@@ -41,6 +41,7 @@ from her2bridge.records import SlideSource, Specimen
 from her2bridge.scope import Scope, scope_of
 from her2bridge.settings import RunSettings
 from her2bridge.slides import open_slide
+from her2bridge.stopwatch import Stage, Stopwatch
 from her2bridge.version import version
 
 __all__ = ["RunSettings", "run_project"]
@@ -149,9 +150,10 @@ def _guarded(run: _Run, entry: Entry, index: int) -> str:
 
 def run_image(run: _Run, entry: Entry, index: int) -> str:
     """Score one image, or say why not: ``scored``, ``skipped`` or ``planned``."""
-    began = time.monotonic()
+    watch = Stopwatch()
     settings = run.settings
-    annotations, stored = entry.annotations(), entry.stored_tiles()
+    with watch.on(Stage.PROJECT):
+        annotations, stored = entry.annotations(), entry.stored_tiles()
     stamp = results.stamp_of(entry.metadata)
     scope = _scope(run, entry, annotations, stored, stamp)
     if scope.renewed is not None:
@@ -184,8 +186,12 @@ def run_image(run: _Run, entry: Entry, index: int) -> str:
             grid, _ = lay_grid(image, slide, run.network, settings)
         run.emit(ev.ImagePlanned(entry.name, f"score ({standing})", standing, len(grid.regions), len(grid)))
         return "planned"
-    analysis = analyse(image, run.network, settings, run.emit)
-    _write(run, entry, stored, analysis, now, began)
+    analysis = analyse(image, run.network, settings, run.emit, watch)
+    with watch.on(Stage.WRITING):
+        scored = _write(run, entry, stored, analysis, now, watch)
+    if settings.profile:
+        run.emit(watch.told(entry.name, analysis.classified))
+    run.emit(scored)
     return "scored"
 
 
@@ -257,8 +263,10 @@ def _regions_as_asked_then(annotations: Sequence[PathObject], stamp: RunStamp) -
     return provenance.regions_digest(chosen.regions, chosen.exclusions)
 
 
-def _write(run: _Run, entry: Entry, stored: StoredTiles, analysis: Analysis, now: _Now, began: float) -> None:
-    """The results to the side files, to the project where it may be written, and to whoever listens."""
+def _write(
+    run: _Run, entry: Entry, stored: StoredTiles, analysis: Analysis, now: _Now, watch: Stopwatch
+) -> ev.ImageScored:
+    """The results to the side files, and to the project where it may be written; what is to be told of them."""
     grid, score, earlier = analysis.predictions.grid, analysis.score, analysis.earlier
     below = not now.choice.whole_slide
     rows = earlier.open_cells(len(grid))
@@ -289,21 +297,19 @@ def _write(run: _Run, entry: Entry, stored: StoredTiles, analysis: Analysis, now
         written_to = str(run.project.path)
     else:
         run.emit(ev.Warned(entry.name, f"{entry.read_only_reason}; the results are only in {written_to}"))
-    run.emit(
-        ev.ImageScored(
-            image=entry.name,
-            score=score.score,
-            status=str(score.status),
-            counts=counts,
-            tumour_tiles=score.counts.tumour,
-            tile_h_score=score.counts.h_score,
-            review=score.review,
-            regions=ev.region_rows(grid.regions, score.region_counts),
-            metadata=metadata,
-            written_to=written_to,
-            corrected_tiles=earlier.counted,
-            seconds=time.monotonic() - began,
-        )
+    return ev.ImageScored(
+        image=entry.name,
+        score=score.score,
+        status=str(score.status),
+        counts=counts,
+        tumour_tiles=score.counts.tumour,
+        tile_h_score=score.counts.h_score,
+        review=score.review,
+        regions=ev.region_rows(grid.regions, score.region_counts),
+        metadata=metadata,
+        written_to=written_to,
+        corrected_tiles=earlier.counted,
+        seconds=watch.seconds,
     )
 
 

@@ -40,6 +40,7 @@ class RunSettings:
         recalculate: compute the score from the tiles that are there, corrections included, without the network.
         selected: ids of the regions whose tiles are classified anew; the others keep theirs. Empty for all.
         scores: thresholds of scoring.
+        profile: tell where each image's time went.
         whspn: which of the model's second networks is asked: ``mlp``, ``svm`` or ``none``.
 
     Raises:
@@ -69,6 +70,7 @@ class RunSettings:
     selected: tuple[str, ...] = ()
     scores: ScoreSettings = field(default_factory=ScoreSettings)
     whspn: str = "mlp"
+    profile: bool = False
 
     @property
     def choice(self) -> RegionChoice:

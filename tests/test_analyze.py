@@ -56,6 +56,12 @@ def test_equals_a_run(demo: Demo, tmp_path: Path) -> None:
     score = analyze_slide(source_of(demo), regions, output, CPU, heard.append)
     last = heard[-1]
     assert isinstance(last, ev.ImageScored)
+    assert not any(isinstance(event, ev.ImageTimed) for event in heard)
+    analyze_slide(source_of(demo), regions, output, replace(CPU, profile=True), heard.append)
+    timed = heard[-2]
+    assert isinstance(timed, ev.ImageTimed)
+    assert timed.tiles == sum(last.counts.values())
+    assert timed.stages["writing"] > 0
     for key in ("HER2 AI score", "HER2 AI % tiles 3+", "HER2 AI tile H-score", "HER2 AI review"):
         assert last.metadata[key] == entry.metadata[key]
     assert score.score == last.score

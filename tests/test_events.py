@@ -33,6 +33,7 @@ VALUES: dict[Any, Any] = {
     tuple[str, ...]: ("a", "b"),
     tuple[Mapping[str, Any], ...]: ({"id": "r", "tile_h_score": math.nan, "counts": {"0": 1}},),
     Mapping[str, int]: {"0": 1},
+    Mapping[str, float]: {"classifying": 0.5},
     Mapping[str, str]: {"HER2 AI score": "2+"},
 }
 
@@ -55,6 +56,7 @@ def test_names_are_the_classes_in_lower_case() -> None:
         "image_started",
         "progress",
         "warned",
+        "image_timed",
         "image_scored",
         "image_skipped",
         "image_planned",

@@ -21,7 +21,7 @@ PACKAGE = Path(her2bridge.__file__).parent
 ROOT = "her2bridge"
 
 LINE = (
-    *("errors", "version", "records", "events", "pace", "storage"),
+    *("errors", "version", "records", "events", "pace", "stopwatch", "storage"),
     *("resampling", "view", "calibration", "slides", "tiling", "scoring"),
     *("qupath", "model", "inference", "settings", "provenance", "scope", "analysis", "run"),
     *("analyze", "restore", "demo", "cluster", "scripts", "cli", "__main__"),

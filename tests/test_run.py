@@ -110,6 +110,18 @@ class TestFirstRun:
                 assert (one.name, one.path_class) == (before[one.id].name, before[one.id].path_class)
         assert {one.id for one in objects} == set(before) | {tile.id for tile in tiles}
 
+    def test_profile_tells_where_the_time_went(self, demo: Demo) -> None:
+        heard = run(demo.project, replace(CPU, profile=True))
+        timed, scored = only(heard, ev.ImageTimed), only(heard, ev.ImageScored)
+        assert heard.index(timed) + 1 == heard.index(scored)
+        assert timed.tiles == sum(scored.counts.values())
+        assert sum(timed.stages.values()) == pytest.approx(timed.seconds)
+        assert timed.seconds == pytest.approx(scored.seconds, abs=0.1)
+        stages = ("reading the project", "getting the network ready", "waiting for pixels", "classifying", "writing")
+        assert all(timed.stages[stage] > 0 for stage in stages)
+        assert timed.decoding_seconds > 0
+        assert timed.cores_busy > 0
+
     @staticmethod
     def _regions_agree(scored: ev.ImageScored, objects: list[PathObject]) -> None:
         """QuPath counts a tile in every region that holds its centre; the measurements say the same."""

@@ -62,6 +62,7 @@ def analyze(
     precision: opt.Precision = "auto",
     runtime: opt.Runtime = "auto",
     batch_size: opt.BatchSize = None,
+    profile: opt.Profile = False,
     json: opt.AsJson = False,
     log: opt.Log = None,
     debug: opt.Debug = False,
@@ -89,6 +90,7 @@ def analyze(
             relocations=opt.relocations_of(relocate),
             scores=opt.score_settings_of(score_settings),
             whspn=whspn,
+            profile=profile,
         )
         source = _source(slide, server, settings.relocations)
         if regions is None and not whole_slide:

@@ -121,6 +121,7 @@ Relocations = Annotated[
         help="Slides whose path or URI begins with OLD are at NEW now; may be given again.",
     ),
 ]
+Profile = Annotated[bool, typer.Option("--profile", help="Tell where each image's time went.")]
 AsJson = Annotated[
     bool,
     typer.Option("--json", help="Write events to standard output, one JSON object a line (docs/events.md)."),

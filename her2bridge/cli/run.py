@@ -48,6 +48,7 @@ def run(
     force: _Force = False,
     recalculate: _Recalculate = False,
     dry_run: _DryRun = False,
+    profile: opt.Profile = False,
     json: opt.AsJson = False,
     log: opt.Log = None,
     debug: opt.Debug = False,
@@ -81,10 +82,15 @@ def run(
             dry_run=dry_run,
             scores=opt.score_settings_of(score_settings),
             whspn=whspn,
+            profile=profile,
         )
-        from her2bridge.run import run_project
+        _run(project, settings, output)
 
-        end_with(run_project(project, settings, output))
+
+def _run(project: Path, settings: RunSettings, output: Output) -> None:
+    from her2bridge.run import run_project
+
+    end_with(run_project(project, settings, output))
 
 
 def end_with(finished: RunFinished) -> None:

@@ -13,6 +13,7 @@ import her2bridge.events as ev
 from her2bridge.cli.bar import Bar, span
 from her2bridge.cli.console import RESEARCH_USE_ONLY, counted, printable, table
 from her2bridge.cli.learning_teller import tell_learning
+from her2bridge.cli.time_table import tell_times
 from her2bridge.errors import Her2BridgeError
 from her2bridge.qupath.results import WHSPN
 from her2bridge.records import NOT_ASSESSABLE, TUMOUR_CLASSES, Status
@@ -42,6 +43,7 @@ class RunTeller:
         self._ended: ev.RunFinished | ev.RestoreFinished | None = None
         self._scored: list[ev.ImageScored] = []
         self._skipped: list[ev.ImageSkipped] = []
+        self._timed: list[ev.ImageTimed] = []
         self._planned = 0
         self._warnings: list[ev.Warned] = []
 
@@ -64,6 +66,8 @@ class RunTeller:
                 self._say(f"Warning: {printable(event.message)}", "yellow")
             case ev.Warned():
                 self._warnings.append(event)
+            case ev.ImageTimed():
+                self._timed.append(event)
             case ev.ImageScored():
                 self._bar.stop()
                 self._scored.append(event)
@@ -124,11 +128,13 @@ class RunTeller:
             )
         self._tell_warnings()
         self._tell_skipped()
+        if self._timed:
+            tell_times(self._timed, self._notes)
         for place in sorted({event.written_to for event in self._scored if event.written_to}):
             self._say(f"Written to {place}")
         if self._ended is not None:
             self._say(_ending(self._ended, self._planned), "bold")
-        self._scored, self._skipped, self._warnings, self._ended = [], [], [], None
+        self._scored, self._skipped, self._timed, self._warnings, self._ended = [], [], [], [], None
 
     def _begin(self, event: ev.RunStarted) -> None:
         images = counted(event.images, "image")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
 from her2bridge.errors import Interrupted, ModelError
+from her2bridge.inference.one_colour import OncePerColour
 from her2bridge.inference.reader import read_tiles
 from her2bridge.inference.runtime.base import Pending, Runtime
 from her2bridge.records import ByteArray, Float32Array, IntArray, SlideSource, TileClass, TileGrid, TilePredictions
 from her2bridge.slides import Slide, open_slide
+from her2bridge.stopwatch import Stage, Stopwatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +34,7 @@ def predict_slide(
     workers: int | None = None,
     slide: Slide | None = None,
     on_progress: Callable[[int], None] | None = None,
+    watch: Stopwatch | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TilePredictions:
     """Classify every tile of the job's grid.
@@ -43,6 +46,7 @@ def predict_slide(
         workers: reading threads; default: one a core, four at most.
         slide: the job's slide where it is open already; it is left open.
         on_progress: told after each batch how many tiles are done in all.
+        watch: counts what is spent on pixels and on the network.
         should_stop: asked after each batch.
 
     Raises:
@@ -62,11 +66,15 @@ def predict_slide(
                     workers=workers,
                     slide=opened,
                     on_progress=on_progress,
+                    watch=watch,
                     should_stop=should_stop,
                 )
+        watch = watch or Stopwatch()
         done = 0
-        with closing(read_tiles(slide, grid, batch_size=batch_size, workers=workers)) as batches:
-            for indices, result in _under_way(batches, runtime):
+        with closing(
+            read_tiles(slide, grid, batch_size=batch_size, workers=workers, on_block=watch.decoded)
+        ) as batches:
+            for indices, result in _under_way(batches, OncePerColour(runtime), watch):
                 if not np.isfinite(result).all():
                     raise _not_finite(job, runtime)
                 probabilities[indices] = result
@@ -79,17 +87,23 @@ def predict_slide(
 
 
 def _under_way(
-    batches: Iterable[tuple[IntArray, ByteArray]], runtime: Runtime
+    batches: Iterator[tuple[IntArray, ByteArray]], runtime: Runtime, watch: Stopwatch
 ) -> Iterator[tuple[IntArray, Float32Array]]:
     """Each batch's tiles and their probabilities, in order; the runtime always has as many batches as it can hold."""
     waiting: deque[tuple[IntArray, Pending]] = deque()
-    for indices, pixels in batches:
-        waiting.append((indices, runtime.start(pixels)))
-        if len(waiting) >= runtime.depth:
+    while True:
+        with watch.on(Stage.PIXELS):
+            batch = next(batches, None)
+        if batch is None and not waiting:
+            return
+        with watch.on(Stage.NETWORK):
+            if batch is not None:
+                waiting.append((batch[0], runtime.start(batch[1])))
+            if batch is not None and len(waiting) < runtime.depth:
+                continue
             indices, result = waiting.popleft()
-            yield indices, result()
-    for indices, result in waiting:
-        yield indices, result()
+            probabilities = result()
+        yield indices, probabilities
 
 
 def _interrupted(job: SlideJob, done: int) -> Interrupted:

@@ -7,22 +7,26 @@ ni·256 × nj·256 pixels: every tile's edges fall on multiples of 256, whatever
 
 from __future__ import annotations
 
-import os
+import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 import numpy as np
 
 from her2bridge.records import ByteArray, IntArray, TileGrid
 from her2bridge.slides import Slide
+from her2bridge.stopwatch import available_cores
 
 BLOCK_TILES = 8
 """Tiles along a block's side: 2,048 px of the network's resolution, 12 MB."""
 
-_Rows = tuple[IntArray, ByteArray]
+MOST_WORKERS = 32
+"""Reading threads at most: their blocks take some 12 MB each, and twice that where they resample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +60,11 @@ def plan_blocks(grid: TileGrid, block_tiles: int = BLOCK_TILES) -> list[Block]:
     return blocks
 
 
-def read_block(slide: Slide, grid: TileGrid, block: Block) -> ByteArray:
-    """The block's tiles, uint8 [m, size, size, 3], in the order of ``block.tiles``.
+def read_block(slide: Slide, grid: TileGrid, block: Block, rooms: Iterable[ByteArray]) -> None:
+    """Put the block's tiles, in the order of ``block.tiles``, where they belong.
+
+    Args:
+        rooms: uint8 [size, size, 3] for each of them.
 
     Raises:
         SlideUnreadable: the file's pixels do not decode.
@@ -65,60 +72,93 @@ def read_block(slide: Slide, grid: TileGrid, block: Block) -> ByteArray:
     size, side = grid.spec.size_px, grid.side
     ni, nj = block.i1 - block.i0, block.j1 - block.j0
     pixels = slide.read(block.i0 * side, block.j0 * side, ni * side, nj * side, ni * size, nj * size)
-    places = pixels.reshape(nj, size, ni, size, 3).swapaxes(1, 2)
-    return np.asarray(places[grid.rows[block.tiles] - block.j0, grid.columns[block.tiles] - block.i0])
+    lefts = (grid.columns[block.tiles] - block.i0) * size
+    tops = (grid.rows[block.tiles] - block.j0) * size
+    for room, left, top in zip(rooms, lefts.tolist(), tops.tolist(), strict=True):
+        room[:] = pixels[top : top + size, left : left + size]
 
 
 def read_tiles(
-    slide: Slide, grid: TileGrid, *, batch_size: int, workers: int | None = None, block_tiles: int = BLOCK_TILES
-) -> Generator[_Rows, None, None]:
+    slide: Slide,
+    grid: TileGrid,
+    *,
+    batch_size: int,
+    workers: int | None = None,
+    block_tiles: int = BLOCK_TILES,
+    on_block: Callable[[float], None] | None = None,
+) -> Generator[tuple[IntArray, ByteArray], None, None]:
     """Every tile of the grid once, as (indices int64 [b], pixels uint8 [b, size, size, 3]).
 
-    b is ``batch_size`` in every batch but the last. ``workers`` threads (default: one a core, four at most) read ahead
+    b is ``batch_size`` in every batch but the last. ``workers`` threads (default: one a core, 32 at most) read ahead
     by at most two blocks more than there are workers, so that memory does not grow with the slide. Closing the
-    generator, an error or Ctrl-C stops the threads after the block they are at.
+    generator, an error or Ctrl-C stops the threads after the block they are at. ``on_block`` is told by them how many
+    seconds each block took.
 
     Raises:
         SlideUnreadable: the file's pixels do not decode.
     """
     if workers is None:
-        workers = min(4, os.cpu_count() or 1)
-    rest: list[_Rows] = []
-    held = 0
-    with closing(_read_ahead(slide, grid, plan_blocks(grid, block_tiles), max(1, workers))) as pieces:
-        for indices, pixels in pieces:
-            start = 0
-            while held + len(indices) - start >= batch_size:
-                stop = start + batch_size - held
-                yield _join([*rest, (indices[start:stop], pixels[start:stop])])
-                rest, held, start = [], 0, stop
-            if start < len(indices):
-                rest.append((indices[start:], pixels[start:]))
-                held += len(indices) - start
-        if rest:
-            yield _join(rest)
+        workers = min(MOST_WORKERS, available_cores())
+    blocks = plan_blocks(grid, block_tiles)
+    order = np.concatenate([np.empty(0, np.int64), *(block.tiles for block in blocks)])
+    batches = _Batches(len(order), batch_size, grid.spec.size_px)
+
+    def read(block: Block, rooms: Iterable[ByteArray]) -> int:
+        began = time.perf_counter()
+        read_block(slide, grid, block, rooms)
+        if on_block is not None:
+            on_block(time.perf_counter() - began)
+        return len(block.tiles)
+
+    tasks = (partial(read, block, batches.rooms(len(block.tiles))) for block in blocks)
+    given = ready = 0
+    with closing(_ahead(tasks, max(1, workers))) as done:
+        for count in done:
+            ready += count
+            for pixels in batches.taken(ready):
+                yield order[given : given + len(pixels)], pixels
+                given += len(pixels)
 
 
-def _read_ahead(slide: Slide, grid: TileGrid, blocks: list[Block], workers: int) -> Generator[_Rows, None, None]:
-    """The blocks' tiles in order, read by threads, with a bounded number of blocks under way or waiting."""
+class _Batches:
+    """Batches of tiles in the making: blocks of any number of tiles are put straight into them, one after the other."""
 
-    def read(block: Block) -> _Rows:
-        return block.tiles, read_block(slide, grid, block)
+    def __init__(self, tiles: int, batch_size: int, size: int) -> None:
+        self._tiles, self._batch_size, self._size = tiles, batch_size, size
+        self._open: deque[ByteArray] = deque()
+        self._allotted = self._taken = 0
 
+    def rooms(self, count: int) -> Iterable[ByteArray]:
+        """Room for the next ``count`` tiles, each uint8 [size, size, 3]."""
+        parts = []
+        while count:
+            start = self._allotted % self._batch_size
+            if start == 0:
+                length = min(self._batch_size, self._tiles - self._allotted)
+                self._open.append(np.empty((length, self._size, self._size, 3), dtype=np.uint8))
+            part = self._open[-1][start : start + count]
+            parts.append(part)
+            self._allotted += len(part)
+            count -= len(part)
+        return chain.from_iterable(parts)
+
+    def taken(self, ready: int) -> Iterator[ByteArray]:
+        """The batches that are whole now that the first ``ready`` tiles are there; each is given once."""
+        while self._open and self._taken + len(self._open[0]) <= ready:
+            self._taken += len(self._open[0])
+            yield self._open.popleft()
+
+
+def _ahead(tasks: Iterable[Callable[[], int]], workers: int) -> Generator[int, None, None]:
+    """What the tasks return, in order, done by threads, with a bounded number of them under way or waiting."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="her2bridge-reader")
-    waiting: deque[Future[_Rows]] = deque()
+    waiting: deque[Future[int]] = deque()
     try:
-        for block in blocks:
-            waiting.append(pool.submit(read, block))
+        for task in tasks:
+            waiting.append(pool.submit(task))
             if len(waiting) >= workers + 2:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _join(rows: list[_Rows]) -> _Rows:
-    if len(rows) == 1:
-        return rows[0]
-    return np.concatenate([indices for indices, _ in rows]), np.concatenate([pixels for _, pixels in rows])

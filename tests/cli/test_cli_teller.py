@@ -221,3 +221,20 @@ def test_what_learning_tells() -> None:
         "Written to /e",
         "Written to /x",
     ]
+
+
+def test_where_the_time_of_a_run_went() -> None:
+    stages = {"getting the network ready": 1.0, "waiting for pixels": 0.5, "classifying": 6.0, "scoring": 0.001}
+    first = ev.ImageTimed("a.tif", 8.0, {**stages, "writing": 0.5}, 2.5, 300, 2, 0.9)
+    second = ev.ImageTimed("b.tif", 2.0, {"waiting for pixels": 1.5, "classifying": 0.5}, 0.5, 40, 2, 0.4)
+    results, notes = told([STARTED, first, scored(), second, scored("b.tif")])
+    assert "Where the time" not in results
+    table = notes[notes.index("Where the time") :]
+    rows = {line.rstrip().rsplit(maxsplit=2)[0].strip(): line.split()[-2:] for line in table.splitlines()[2:7]}
+    assert rows["classifying"] == ["6.50", "65"]
+    assert rows["waiting for pixels"] == ["2.00", "20"]
+    assert "scoring" not in table
+    assert "2 cores, 80 % busy" in table
+    assert "3.00 s in all threads together" in table
+    assert "340 tiles at 40 a second; what they wait for most is the network." in table
+    assert "Where the time" not in told([STARTED, scored()])[1]
