@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from her2bridge.errors import Her2BridgeError
 from her2bridge.inference.runtime.base import normalisation, softmax
+from her2bridge.inference.runtime.choose import choose_runtime
 from her2bridge.inference.runtime.openvino_runtime import OpenVinoRuntime
 from her2bridge.inference.runtime.torch_runtime import TorchRuntime
 from her2bridge.model.bundle import Bundle, load_bundle
@@ -91,7 +92,9 @@ def _plain(bundle: Bundle, device: torch.device, precision: str = "fp32") -> Cla
 
 
 def _torch(bundle: Bundle, device: torch.device, precision: str) -> Classify:
-    return TorchRuntime(bundle, device, precision)
+    if device.type == "cuda":
+        return choose_runtime(bundle, str(device), precision, runtime="torch")
+    return TorchRuntime(bundle, device, precision)  # also where no hardware has that precision, and the package refuses
 
 
 def _openvino(bundle: Bundle, device: torch.device, precision: str) -> Classify:
