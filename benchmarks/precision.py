@@ -171,16 +171,23 @@ def score(bundle: Bundle, part: Part, found: Float32Array) -> SlideScore:
     return score_slide(part.grid, found.argmax(axis=1).astype(np.int64), found, where, read_shares=read)
 
 
+Seen = tuple[Part, Float32Array, Float32Array]
+"""A part and what reference and candidate found, float32 [n, 6] each."""
+
+
 def compare(cache: Cache, candidate: str, wanted: Sequence[Part]) -> dict[str, Any]:
-    """A row: flips by the reference's class, changes of probability, and of scores."""
+    """A row from what the cache holds of these parts."""
     seen = [(part, cache.load(REFERENCE, part), cache.load(candidate, part)) for part in wanted]
-    both = [(part, a, b) for part, a, b in seen if a is not None and b is not None and len(part.grid)]
-    if not both:
+    return row_of(cache.bundle, candidate, [(part, a, b) for part, a, b in seen if a is not None and b is not None])
+
+
+def row_of(bundle: Bundle, candidate: str, seen: Sequence[Seen]) -> dict[str, Any]:
+    """A row: flips by the reference's class, changes of probability, and of scores."""
+    if not sum(len(part.grid) for part, _, _ in seen):
         return {"candidate": candidate, "tiles": 0}
-    first, second = np.concatenate([a for _, a, _ in both]), np.concatenate([b for _, _, b in both])
-    scores = [(score(cache.bundle, part, a), score(cache.bundle, part, b)) for part, a, b in both]
-    row = flips(candidate, first, second)
-    row["slides × grids"] = len(both)
+    row = flips(candidate, np.concatenate([a for _, a, _ in seen]), np.concatenate([b for _, _, b in seen]))
+    scores = [(score(bundle, part, a), score(bundle, part, b)) for part, a, b in seen]
+    row["slides × grids"] = len(seen)
     row["scores changed"] = sum(a.score != b.score for a, b in scores)
     row["statuses changed"] = sum(a.status != b.status for a, b in scores)
     row["reviews changed"] = sum(a.review != b.review for a, b in scores)
