@@ -191,7 +191,6 @@ def new_data_file(
     """
     maker = Maker([])
     objects = Objects(maker)
-    line = f"{_FIRST_LINE}{KNOWN_VERSION}".encode()
     head = {"dataVersion": KNOWN_VERSION, "qupathVersion": qupath_version, "server": server}
     below: list[Node] = [objects.annotation(one) for one in annotations]
     metadata = objects.metadata({OBJECT_ID: str(uuid.uuid4())})
@@ -202,7 +201,7 @@ def new_data_file(
     texts = [maker.text(value) for value in ("US", "", "en", "", "")]  # country, extensions, language, script, variant
     sizes = struct.pack(">ii", 16, 1)  # buckets and entries of the map
     items: list[Node] = [
-        Block(struct.pack(">H", len(line)) + line),
+        first_line(),
         maker.text(json.dumps(head, ensure_ascii=False, separators=(",", ":"))),
         maker.parts("java.util.Locale", [Part(struct.pack(">i", -1), texts, [])]),
         maker.enum(_IMAGE_TYPE, "UNSET"),
@@ -218,6 +217,12 @@ def new_data_file(
         maker.text(_LAST_LINE),
     ]
     return DataFile(Writer(len(maker.nodes)).stream(items), where)
+
+
+def first_line() -> Block:
+    """What every data file begins with."""
+    line = f"{_FIRST_LINE}{KNOWN_VERSION}".encode()
+    return Block(struct.pack(">H", len(line)) + line)
 
 
 def annotation_id(node: Object) -> str | None:

@@ -145,7 +145,7 @@ class _LoadedImage(Loaded):
             raise ValueError(f"no annotations to put tiles below: {', '.join(map(str, missing))}")
 
     def _save_objects(self, update: ImageUpdate) -> None:
-        """Change QuPath's objects, let QuPath save them, and read what it saved."""
+        """Change QuPath's objects, let QuPath save them, and compare what it saved with what was asked for."""
         if self._project.qupath.release < _SAVES_WITHOUT_SLIDE:
             self._set_uris_right()
         image_data = _image_data(self._image)
@@ -164,7 +164,7 @@ class _LoadedImage(Loaded):
         if self.files.data is not None:  # QuPath keeps it only while it writes
             write_atomically(self.files.backup_path, self.files.data)
         try:
-            saved = self._read()
+            saved = self._saved()
             check_measurements(self._graph, saved, update)
             check_ours(self._graph, saved, update)
             check_rest(self._graph, saved, update)
@@ -175,12 +175,17 @@ class _LoadedImage(Loaded):
                 next_step="Run with --backend files, and please report this with the version of QuPath.",
             ) from error
 
+    def _saved(self) -> Graph:
+        """What lies in the file now, read by us: what QuPath wrote is not judged by QuPath."""
+        return Graph(self.files.data_path.read_bytes(), str(self.files.data_path))
+
     def _change(self, hierarchy: Any, update: ImageUpdate) -> None:
         maker = Maker(self._project.qupath, self._project.path_classes)
         if update.remove_ids:
             marked = maker.marked(hierarchy.getAnnotationObjects())
             gone = [maker.by_id(update.remove_ids, some) for some in (hierarchy.getDetectionObjects(), marked)]
-            hierarchy.removeObjects([*gone[0], *gone[1]], True)
+            gone[0].addAll(gone[1])
+            hierarchy.removeObjects(gone[0], True)
         annotations = {str(one.getID()): one for one in hierarchy.getAnnotationObjects()}
         for group in update.tiles:
             for parent, tiles in maker.tiles(group).items():

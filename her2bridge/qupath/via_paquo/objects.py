@@ -6,13 +6,21 @@ Java objects, which ``via_files`` reads in columns. They are made one by one, th
 
 from __future__ import annotations
 
+import functools
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jpype
 import shapely
 
 from her2bridge.qupath.seam import OWNERSHIP_KEY, NewTiles, PathClassRef, PathObject
-from her2bridge.qupath.via_files.data_file import Graph
+from her2bridge.qupath.via_files.data_file import Graph, first_line
+from her2bridge.qupath.via_files.java_maker import Maker as StreamMaker
+from her2bridge.qupath.via_files.java_nodes import Block, Node
+from her2bridge.qupath.via_files.java_writer import Writer
+from her2bridge.qupath.via_files.new_objects import Objects
+from her2bridge.qupath.via_files.path_objects import PACKAGE
 from her2bridge.qupath.via_paquo.jvm import QuPath
 
 _MAP_OF_OBJECTS = (0, 6)  # from this release on object metadata are an ordinary map; before, storing is not public
@@ -46,30 +54,21 @@ class Maker:
         self._mark = self._marker_before_06() if qupath.release < _MAP_OF_OBJECTS else _put_mark
 
     def tiles(self, tiles: NewTiles) -> dict[str | None, Any]:
-        """Tile objects, as a Java list for each parent's id."""
-        roi = self._java("qupath.lib.roi.ROIs").createRectangleROI
-        plane = self._java("qupath.lib.regions.ImagePlane").getDefaultPlane()
-        tile = self._java("qupath.lib.objects.PathObjects").createTileObject
-        new_list = self._java("qupath.lib.measurements.MeasurementListFactory").createMeasurementList
-        floats = self._java("qupath.lib.measurements.MeasurementList$MeasurementListType").FLOAT
-        classes = [*map(self.path_class, tiles.path_classes), None]
-        names = [self._text(name) for name in tiles.measurement_names]
-        key, mark = self._text(OWNERSHIP_KEY), self._text(tiles.mark)
-        lists = [self._java("java.util.ArrayList")() for _ in tiles.parent_ids]
-        rows = zip(
-            tiles.ids, tiles.origins.tolist(), tiles.classes.tolist(), tiles.parents.tolist(),
-            tiles.measurements.astype(float).tolist(), strict=True,
-        )  # fmt: skip
-        for id_, (x, y), class_number, parent, values in rows:
-            measurements = new_list(len(names), floats)
-            for name, value in zip(names, values, strict=True):
-                measurements.put(name, value)
-            measurements.close()
-            made = tile(roi(x, y, tiles.side, tiles.side, plane), classes[class_number], measurements)
-            made.setID(self._uuid(id_))
-            self._mark(made, key, mark)
-            lists[parent].add(made)
-        return {parent: each for parent, each in zip(tiles.parent_ids, lists, strict=True) if each.size()}
+        """Tile objects, as a Java list for each parent's id: read by QuPath from one stream, not made call by call."""
+        for one in tiles.path_classes:
+            self.path_class(one)
+        runs, data = _stream_of(tiles)
+        stream = self._java("java.io.ByteArrayInputStream")(jpype.JArray(jpype.JByte)(data))
+        root = self._java("qupath.lib.io.PathIO").readHierarchy(stream).getRootObject()
+        made = self._java("java.util.ArrayList")(root.getChildObjects())
+        root.clearChildObjects()
+        lists: dict[str | None, Any] = {}
+        first = 0
+        for parent, count in runs:
+            below = lists.setdefault(parent, self._java("java.util.ArrayList")())
+            below.addAll(made.subList(first, first + count))
+            first += count
+        return lists
 
     def annotation(self, record: PathObject) -> Any:
         """An annotation with an area and without measurements; what is a box becomes a rectangle."""
@@ -114,13 +113,22 @@ class Maker:
             found.setColor(*colour)
         return found
 
-    def by_id(self, ids: Iterable[str], objects: Any) -> list[Any]:
-        """The objects that have these ids, from a Java collection."""
-        wanted = self._java("java.util.ArrayList")()
-        for one in ids:
-            wanted.add(self._uuid(one))
+    def by_id(self, ids: Iterable[str], objects: Any) -> Any:
+        """The objects that have these ids, from a Java collection, as a Java list."""
+        wanted = self._java("java.util.Arrays").stream(self._text(" ".join(ids)).split(" ")).map(self._to_uuid).toList()
         found = self._java("qupath.lib.objects.PathObjectTools").findByUUID(wanted, objects)
-        return [found[one] for one in wanted if found[one] is not None]
+        there = self._java("java.util.ArrayList")(found.values())
+        there.removeAll(self._java("java.util.Collections").singleton(None))
+        return there
+
+    @functools.cached_property
+    def _to_uuid(self) -> Any:
+        """``UUID.fromString`` as a Java function, which Java calls without asking Python."""
+        uuid, text = self._java("java.util.UUID").class_, self._text.class_
+        handles = self._java("java.lang.invoke.MethodHandles").publicLookup()
+        call = handles.findStatic(uuid, "fromString", self._java("java.lang.invoke.MethodType").methodType(uuid, text))
+        function = self._java("java.util.function.Function")
+        return self._java("java.lang.invoke.MethodHandleProxies").asInterfaceInstance(function.class_, call)
 
     def measure(self, annotation: Any, values: Mapping[str, float], ours: Sequence[str]) -> None:
         """Give an annotation these measurements, at the end; those of ``ours`` that it has leave it first."""
@@ -141,6 +149,17 @@ class Maker:
         )
         store.setAccessible(True)
         return store.invoke
+
+
+def _stream_of(tiles: NewTiles) -> tuple[list[tuple[str | None, int]], bytes]:
+    """A data file of these tiles alone, all below the root: parents and numbers of tiles, in order, and the bytes."""
+    maker = StreamMaker([])
+    runs = Objects(maker).tiles(tiles)
+    count = sum(len(run) for _, run in runs)
+    size = Block(struct.pack(">i", count))
+    root = maker.object(f"{PACKAGE}PathRootObject", annotation=[None, None, None, size, *(run for _, run in runs)])
+    items: list[Node] = [first_line(), maker.object(f"{PACKAGE}hierarchy.PathObjectHierarchy", b"", [root, None])]
+    return [(parent, len(run)) for parent, run in runs], Writer(len(maker.nodes)).stream(items)
 
 
 def _put_mark(made: Any, key: Any, mark: Any) -> None:
