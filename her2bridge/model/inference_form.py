@@ -56,17 +56,25 @@ class InferenceForm(nn.Module):
         fused = fuse(network)
         singles = [block for block in fused.stages.modules() if isinstance(block, SingleBlock)]
         self.dtype = dtype
-        self.body = nn.Sequential(*(_Block(block, dtype) for block in singles[:-1]))
-        self.last = _Block(singles[-1], dtype)
+        *body, last = (FusedBlock(block, dtype) for block in singles)
+        self.body = nn.Sequential(*body)
+        self.last = last
         self.head = fused.head.float()
         self.requires_grad_(False).eval()
+
+    def blocks(self) -> list[FusedBlock]:
+        """All blocks in order, for those who build the network elsewhere."""
+        return [block for block in (*self.body, self.last) if isinstance(block, FusedBlock)]
 
     def forward(self, planes: Tensor) -> Tensor:
         return torch.as_tensor(self.head(self.last.pooled(self.body(planes.to(self.dtype)))))
 
 
-class _Block(nn.Module):
+class FusedBlock(nn.Module):
     """Convolution with bias, gate, ReLU; ``pooled`` also averages over the map, float32 [n, c]."""
+
+    conv: nn.Conv2d
+    gate: GCTGate | SEGate | None
 
     def __init__(self, block: SingleBlock, dtype: torch.dtype) -> None:
         super().__init__()
@@ -112,6 +120,9 @@ class GCTGate(nn.Module):
 class SEGate(nn.Module):
     """SE's factors, float32 [n, c], of a map [n, c, h, w]: its 1×1 convolutions as linear layers."""
 
+    squeeze: nn.Linear
+    excite: nn.Linear
+
     def __init__(self, se: SE) -> None:
         super().__init__()
         self.squeeze, self.excite = _linear(se.squeeze), _linear(se.excite)
@@ -144,7 +155,7 @@ def _folded(block: SingleBlock) -> nn.Conv2d:
     return folded.to(weight.device)
 
 
-def _gate(attention: nn.Module) -> nn.Module | None:
+def _gate(attention: nn.Module) -> GCTGate | SEGate | None:
     if isinstance(attention, GCT):
         return GCTGate(attention)
     if isinstance(attention, SE):

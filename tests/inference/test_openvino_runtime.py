@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from random_bundle import Hardware, plain, random_bundle, some_tiles
 from her2bridge.errors import UsageError
 from her2bridge.inference.runtime import openvino_runtime
 from her2bridge.inference.runtime.choose import choose_runtime
+from her2bridge.model.attention import Attention
 
 
 @pytest.fixture(scope="module")
@@ -31,37 +31,57 @@ class TestOpenVino:
         assert runtime(tiles[:0]).shape == (0, 6)
         assert runtime.name.startswith("OpenVINO 20")
 
-    def test_failed_conversion_leaves_the_root_logger_alone(self, bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """OpenVINO sets the root logger's level while it converts, and forgets to set it back when that fails."""
+    @pytest.mark.parametrize("attention", ["none", "gct", "se"])
+    @pytest.mark.parametrize("size", [64, 256])
+    def test_equals_the_plain_network(self, attention: Attention, size: int) -> None:
+        bundle = random_bundle(attention=attention, size=size)
+        tiles = np.ascontiguousarray(some_tiles(5)[:, :size, 256 - size :])
+        got = openvino_runtime.OpenVinoRuntime(bundle, "fp32")(tiles)
+        np.testing.assert_allclose(got, plain(bundle, tiles), atol=2e-4)
 
-        def convert_model(*_: Any, **__: Any) -> None:
-            logging.getLogger().setLevel(logging.CRITICAL)
+    def test_several_batches_under_way(self, bundle: Any) -> None:
+        """More tiles than there are requests, batches of unequal sizes, one of them never asked for."""
+        runtime = openvino_runtime.OpenVinoRuntime(bundle, "fp32")
+        batches = [some_tiles(count, seed=count) for count in (9, 1, 0, 3, 6)]
+        pending = [runtime.start(tiles) for tiles in batches]
+        for index in (0, 2, 3, 4):
+            np.testing.assert_allclose(pending[index](), plain(bundle, batches[index]), atol=2e-4)
+        np.testing.assert_allclose(runtime(batches[3]), plain(bundle, batches[3]), atol=2e-4)
+
+    def test_many_cores_take_several_tiles_at_once(self, bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(openvino_runtime, "_MANY_CORES", 0)
+        runtime = openvino_runtime.OpenVinoRuntime(bundle, "fp32")
+        tiles = some_tiles(6)  # the last two fill half of what is computed
+        np.testing.assert_allclose(runtime(tiles), plain(bundle, tiles), atol=2e-4)
+
+    def test_a_network_that_openvino_refuses(self, bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        def build_model(*_: Any) -> None:
             raise RuntimeError("unknown operator")
 
-        before = logging.getLogger().level
-        monkeypatch.setattr(openvino_runtime._openvino(), "convert_model", convert_model)
+        monkeypatch.setattr(openvino_runtime, "build_model", build_model)
         with pytest.raises(UsageError) as error:
             choose_runtime(bundle, "cpu", "fp32", runtime="openvino")
         assert "unknown operator" in error.value.what
-        assert logging.getLogger().level == before
 
-    def test_import_writes_and_connects_nowhere(self, tmp_path: Path) -> None:
+    def test_writes_and_connects_nowhere(self, tmp_path: Path) -> None:
         """OpenVINO's telemetry speaks to the network and writes to the home folder unless it is kept out."""
         code = (
-            "import pathlib, socket\n"
+            "import pathlib, socket, sys\n"
             "def refuse(*_): pathlib.Path.home().joinpath('socket').touch()\n"  # telemetry swallows what it is thrown
             "socket.socket.connect = socket.getaddrinfo = refuse\n"
-            "from her2bridge.inference.runtime import openvino_runtime\n"
-            "import sys, torch\n"
-            "openvino = openvino_runtime._openvino()\n"
-            "model = openvino_runtime._convert(openvino, torch.nn.Conv2d(3, 6, 3), torch.zeros(1, 3, 9, 9))\n"
-            "openvino.Core().compile_model(model, 'CPU')\n"
-            "assert sys.modules['openvino_telemetry'] is None\n"
+            "import numpy as np\n"
+            "from her2bridge.inference.runtime.openvino_runtime import OpenVinoRuntime\n"
+            "from her2bridge.model.bundle import load_bundle\n"
+            "print(OpenVinoRuntime(load_bundle())(np.zeros((1, 256, 256, 3), np.uint8)).shape)\n"
+            "assert 'openvino' in sys.modules and sys.modules['openvino_telemetry'] is None\n"
         )
         home = tmp_path / "home"
         home.mkdir()
         environment = {"HOME": str(home), "USERPROFILE": str(home), "PATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
-        subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-c", code], check=True, env=environment, timeout=120, stdout=subprocess.PIPE
+        )
+        assert done.stdout.split() == [b"(1,", b"6)"]
         assert list(home.rglob("*")) == []
 
     def test_not_on_a_gpu(self, bundle: Any) -> None:

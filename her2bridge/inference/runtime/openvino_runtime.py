@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import sys
-import warnings
+from collections import deque
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-import torch
-from torch import nn
 
 from her2bridge.errors import UsageError
 from her2bridge.inference.runtime.base import PRECISIONS, Pending, normalisation, softmax
+from her2bridge.inference.runtime.openvino_graph import build_model
 from her2bridge.model.bundle import Bundle
-from her2bridge.model.repvgg import fuse
+from her2bridge.model.inference_form import inference_form
 from her2bridge.records import ByteArray, Float32Array
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
+_SETTINGS = {
+    "NUM_STREAMS": 4096,  # OpenVINO makes of it what the machine has: one a core
+    "ENABLE_HYPER_THREADING": False,
+    # A pinned thread waits for its core even where others are idle; and two runs would be pinned to the same cores.
+    "ENABLE_CPU_PINNING": False,
+}
+_MANY_CORES = 16
+"""Beyond so many, handing over single tiles would cost the one thread of Python too much (30 µs each)."""
 
 
 def is_installed() -> bool:
@@ -36,10 +43,14 @@ def _openvino() -> Any:
 
 
 class OpenVinoRuntime:
-    """A bundle's network, fused and compiled for the CPU. See ``Runtime``."""
+    """A bundle's network, compiled for the CPU. See ``Runtime``.
+
+    Every core works on tiles of its own, one at a time: a tile's maps then stay in the core's cache, and no core waits
+    for another.
+    """
 
     device = "cpu"
-    depth = 1
+    depth = 2
 
     def __init__(self, bundle: Bundle, precision: str = "auto") -> None:
         """``auto`` takes bf16 where OpenVINO says that the CPU is good at it.
@@ -51,56 +62,60 @@ class OpenVinoRuntime:
         core = openvino.Core()
         self.name = f"OpenVINO {openvino.__version__.split('-')[0]}"
         self.precision = _resolve(precision, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-        size = bundle.spec.size_px
-        model = _convert(openvino, _FromPixels(bundle).eval(), torch.zeros((2, size, size, 3), dtype=torch.uint8))
-        model.reshape([-1, size, size, 3])
-        hints = {"INFERENCE_PRECISION_HINT": _HINTS[self.precision], "PERFORMANCE_HINT": "LATENCY"}
+        _, streams = core.get_property("CPU", "RANGE_FOR_STREAMS")
+        self._at_once = 1 if streams <= _MANY_CORES else 4
+        form = inference_form(bundle.network())
+        model = build_model(openvino, form, normalisation(bundle.card), (self._at_once, bundle.spec.size_px))
+        compiled = core.compile_model(model, "CPU", {**_SETTINGS, "INFERENCE_PRECISION_HINT": _HINTS[self.precision]})
+        # Twice as many as compute: those that wait are taken up while Python fetches the next tiles.
+        self._idle = [compiled.create_infer_request() for _ in range(2 * compiled.get_property("NUM_STREAMS"))]
+        self._running: deque[_Running] = deque()
+        self._tensor = openvino.Tensor
         self._temperature = bundle.temperature
-        self._compiled = core.compile_model(model, "CPU", hints)
 
     def __call__(self, tiles: ByteArray) -> Float32Array:
         """See ``Runtime``."""
-        if not len(tiles):
-            return np.empty((0, 6), dtype=np.float32)
-        logits = self._compiled(np.ascontiguousarray(tiles))[0]
-        return softmax(np.asarray(logits, dtype=np.float32), self._temperature)
+        return self.start(tiles)()
 
     def start(self, tiles: ByteArray) -> Pending:
-        """See ``Runtime``."""
-        result = self(tiles)
-        return lambda: result
+        """See ``Runtime``. Returns when the last tiles have been handed over, if not computed."""
+        logits = np.empty((len(tiles), 6), dtype=np.float32)
+        for first in range(0, len(tiles), self._at_once):
+            few = slice(first, first + self._at_once)
+            self._submit(np.ascontiguousarray(tiles[few]), logits[few])
+        last = self._running[-1] if len(tiles) else None
+
+        def result() -> Float32Array:
+            while last in self._running:
+                self._finish_oldest()
+            return softmax(logits, self._temperature)
+
+        return result
+
+    def _submit(self, tiles: ByteArray, logits: Float32Array) -> None:
+        if not self._idle:
+            self._finish_oldest()
+        if len(tiles) < self._at_once:
+            tiles = np.concatenate([tiles, np.zeros((self._at_once - len(tiles), *tiles.shape[1:]), np.uint8)])
+        request = self._idle.pop()
+        request.set_input_tensor(self._tensor(tiles, shared_memory=True))
+        request.start_async()
+        self._running.append(_Running(request, tiles, logits))
+
+    def _finish_oldest(self) -> None:
+        oldest = self._running.popleft()
+        oldest.request.wait()
+        oldest.logits[:] = oldest.request.get_output_tensor().data[: len(oldest.logits)]
+        self._idle.append(oldest.request)
 
 
-def _convert(openvino: Any, network: nn.Module, example: torch.Tensor) -> Any:
-    """OpenVINO's form of the network, without the traces that conversion leaves in the root logger."""
-    root = logging.getLogger()
-    level, filters, handlers = root.level, list(root.filters), list(root.handlers)
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            # It traces with torch.jit.trace, which torch calls deprecated; that is between those two.
-            warnings.simplefilter("ignore")
-            return openvino.convert_model(network, example_input=example)
-    finally:
-        root.setLevel(level)
-        root.filters[:], root.handlers[:] = filters, handlers
+@dataclass(frozen=True, eq=False)
+class _Running:
+    """A request under way, the tiles whose memory it reads, and where its logits belong."""
 
-
-class _FromPixels(nn.Module):
-    """uint8 [b, h, w, 3] to logits: normalising is part of the compiled graph."""
-
-    scale: torch.Tensor
-    shift: torch.Tensor
-
-    def __init__(self, bundle: Bundle) -> None:
-        super().__init__()
-        scale, shift = (torch.from_numpy(values).view(1, 3, 1, 1) for values in normalisation(bundle.card))
-        self.register_buffer("scale", scale)
-        self.register_buffer("shift", shift)
-        self.network = fuse(bundle.network())
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        planes = pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift
-        return cast(torch.Tensor, self.network(planes))
+    request: Any
+    tiles: ByteArray
+    logits: Float32Array
 
 
 def _resolve(wanted: str, capabilities: list[str]) -> str:
