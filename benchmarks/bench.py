@@ -106,6 +106,20 @@ def median_seconds(call: Callable[[], object], repeats: int = 3, warm_up: int = 
     return median(seconds(call, repeats, warm_up))
 
 
+def peak_mb() -> float:
+    """The most memory that this process has held, MB of 10⁶ bytes.
+
+    Linux counts what the parent held before this process' own program began into ``ru_maxrss``, not into ``VmHWM``.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        told = _first_of(status.read_text(), "VmHWM")
+        return int(told.split()[0]) * 1024 / 1e6
+    import resource  # Windows has none
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
 def write_json(path: Path, benchmark: str, rows: Sequence[Row], **more: Any) -> None:
     """Write what a benchmark found; ``more`` (``versions=…``) goes beside the rows.
 
@@ -178,7 +192,7 @@ def _is_numeric(rows: Sequence[Row], column: str) -> bool:
 
 
 def _first_of(told: str, key: str) -> str:
-    """The first value of a key in ``/proc/cpuinfo``; empty where it has none."""
+    """The first value of a key in one of the kernel's lists; empty where it has none."""
     lines = (line.partition(":") for line in told.splitlines())
     return next((value.strip() for name, _, value in lines if name.strip() == key), "")
 
