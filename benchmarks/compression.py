@@ -24,7 +24,6 @@ import itertools
 import math
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -41,11 +40,12 @@ from torch import nn
 
 from her2bridge.inference.runtime import openvino_runtime
 from her2bridge.inference.runtime.base import normalisation, softmax
+from her2bridge.inference.runtime.openvino_graph import build_model
 from her2bridge.model.attention import GCT
 from her2bridge.model.bundle import Bundle, load_bundle
-from her2bridge.model.inference_form import PixelForm
+from her2bridge.model.inference_form import inference_form
 from her2bridge.model.repvgg import RepVGG, SingleBlock, fuse
-from her2bridge.records import ByteArray, IntArray, TileSpec
+from her2bridge.records import ByteArray, Float32Array, IntArray, TileSpec
 from her2bridge.slides import open_slide
 from her2bridge.training.fit import FitSettings, fit
 from her2bridge.training.recipes import MODERN
@@ -109,22 +109,31 @@ def to_calibrate(pictures: Sequence[Picture], spec: TileSpec, count: int) -> Byt
 
 
 def to_openvino(network: RepVGG, bundle: Bundle) -> Any:
-    """A network, from pixels to logits, for any batch."""
-    library, size = openvino_runtime._openvino(), bundle.spec.size_px
-    scale, shift = (torch.from_numpy(one) for one in normalisation(bundle.card))
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        example = torch.zeros((2, size, size, 3), dtype=torch.uint8)
-        model = library.convert_model(PixelForm(network, scale, shift), example_input=example)
-    model.reshape([-1, size, size, 3])
-    return model
+    """The graph that the package's runtime builds, one tile a call."""
+    shape = (1, bundle.spec.size_px)
+    return build_model(openvino_runtime._openvino(), inference_form(network), normalisation(bundle.card), shape)
 
 
 def compiled(model: Any, bundle: Bundle) -> Classify:
-    """The model as a runtime, in fp32 where it is not quantised."""
-    hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    ready = openvino_runtime._openvino().Core().compile_model(model, "CPU", hints)
-    return lambda tiles: softmax(np.asarray(ready(np.ascontiguousarray(tiles))[0], np.float32), bundle.temperature)
+    """The model as the package runs it: every core has tiles of its own. In fp32 where it is not quantised."""
+    library = openvino_runtime._openvino()
+    hints = {**openvino_runtime._SETTINGS, "INFERENCE_PRECISION_HINT": "f32"}
+    ready = library.Core().compile_model(model, "CPU", hints)
+    queue = library.AsyncInferQueue(ready, 2 * ready.get_property("NUM_STREAMS"))
+
+    def classify(tiles: ByteArray) -> Float32Array:
+        logits = np.empty((len(tiles), 6), dtype=np.float32)
+
+        def keep(request: Any, number: int) -> None:
+            logits[number] = request.get_output_tensor().data[0]
+
+        queue.set_callback(keep)
+        for number in range(len(tiles)):
+            queue.start_async([tiles[number : number + 1]], number)
+        queue.wait_all()
+        return softmax(logits, bundle.temperature)
+
+    return classify
 
 
 def file_mb(model: Any) -> float:

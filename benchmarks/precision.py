@@ -166,7 +166,7 @@ def fill(cache: Cache, wanted: Sequence[Part], ready: dict[str, Classify], anew:
 
 def score(bundle: Bundle, part: Part, found: Float32Array) -> SlideScore:
     """What a run would say of the slide, a resection, with these probabilities."""
-    read = bundle.whspn.read if bundle.whspn is not None else None
+    read = partial(bundle.whspn.read, kind="mlp") if bundle.whspn is not None else None
     where = Circumstances(specimen=Specimen.RESECTION)
     return score_slide(part.grid, found.argmax(axis=1).astype(np.int64), found, where, read_shares=read)
 
