@@ -118,7 +118,8 @@ def draw(rows: Sequence[dict[str, Any]], found: dict[str, dict[str, dict[str, fl
             ends = np.array([0, max(row["tiles"] for row in points)])
             fit = found[kind][what]
             chart.plot(ends, fit["at 0"] + fit["per 1,000 tiles"] / 1000 * ends, color="#888", linewidth=1)
-        chart.set(xlabel="tiles", ylabel=title, title="the network that ships" if kind == "real" else "constant network")
+        network = "the network that ships" if kind == "real" else "constant network"
+        chart.set(xlabel="tiles", ylabel=title, title=network)
         chart.set_xlim(left=0)
         chart.set_ylim(bottom=0)
         chart.xaxis.set_major_formatter("{x:,.0f}")

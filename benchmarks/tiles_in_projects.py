@@ -1,6 +1,6 @@
 """How long tiles take to get into a project, and how much memory, by either backend; linear in their number?
 
-    python benchmarks/tiles_in_projects.py [--counts 50000 100000 200000] [--backend files] [--backend paquo]
+    python benchmarks/tiles_in_projects.py [--counts 50000 100000 200000] [--backend files] [--backend paquo] [--json F]
 
 Each line is a process of its own: a project with one image and 50 regions gets N tiles with six measurements, gets
 them replaced by N others, and is opened and read. Through paquo, PAQUO_QUPATH_DIR names a QuPath of 0.6 or later: it
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import shapely
+from bench import markdown_table, peak_mb, versions, write_json
 
 from her2bridge import open_project
 from her2bridge.qupath.classes import path_classes
@@ -93,33 +94,33 @@ def measure(count: int, backend: str) -> dict[str, float]:
         with timed("read tiles"):
             assert len(project.entries[0].stored_tiles()) == count
         megabytes = (path.parent / "data" / "1" / "data.qpdata").stat().st_size / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {**seconds, "file MB": megabytes, "peak MB": peak}
+    return {**{f"{step}, s": took for step, took in seconds.items()}, "file, MB": megabytes, "peak, MB": peak_mb()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=[50_000, 100_000, 200_000])
     parser.add_argument("--backend", action="append", choices=["files", "paquo"])
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     backends = asked.backend or ["files"]
     if asked.one:
         print(json.dumps(measure(asked.one, backends[0])))
         return
-    print(
-        "| backend | tiles | "
-        + " | ".join(("open", "add", "replace", "read regions", "read tiles"))
-        + " | file | peak |"
-    )
-    print("|---|" + "---:|" * 8)
+    rows = []
     for backend in backends:
         for count in asked.counts:
             command = [sys.executable, __file__, "--one", str(count), "--backend", backend]
-            told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            *seconds, megabytes, peak = told.values()
-            times = " | ".join(f"{one:.2f} s" for one in seconds)
-            print(f"| {backend} | {count:,} | {times} | {megabytes:.1f} MB | {peak:.0f} MB |", flush=True)
+            told = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+            rows.append({"backend": backend, "tiles": count, **told})
+            print(rows[-1], file=sys.stderr, flush=True)
+    print(markdown_table(rows))
+    if asked.json:
+        names = ("her2bridge", "paquo", "numpy", "shapely")
+        write_json(
+            asked.json, "tiles_in_projects", rows, versions=versions(*names), qupath=os.getenv("PAQUO_QUPATH_DIR")
+        )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """How long it takes to tell which tiles lie in which regions, for regions of many corners.
 
-python benchmarks/tiling.py
+python benchmarks/tiling.py [--json FILE]
 """
 
 from __future__ import annotations
 
+import argparse
 import time
+from pathlib import Path
 
 import numpy as np
+from bench import markdown_table, versions, write_json
 from shapely.geometry import Polygon
 
 from her2bridge.records import Region, TileSpec
@@ -26,7 +29,11 @@ def star(centre: tuple[float, float], radius: float, corners: int, seed: int) ->
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
     rng = np.random.default_rng(0)
+    rows = []
     for count, corners, radius in ((50, 5_000, 5_500), (1, 5_000, 38_000), (50, 5_000, 38_000)):
         places = rng.uniform(radius, SIZE - radius, (count, 2)) if radius < SIZE / 2 else np.full((count, 2), SIZE / 2)
         regions = [
@@ -36,8 +43,11 @@ def main() -> None:
         grid = make_grid(regions, TileSpec(), 0.25, (SIZE, SIZE))
         spans = [np.subtract(r.geometry.bounds[2:], r.geometry.bounds[:2]) / grid.side for r in regions]
         candidates = sum(int(np.prod(span)) for span in spans)
-        told = f"{count} regions of {corners} corners, {candidates:,} candidates, {len(grid):,} tiles"
-        print(f"{told}: {1e3 * best:.0f} ms")
+        row = {"regions of 5,000 corners": count, "width, px": 2 * radius, "candidates": candidates}
+        rows.append({**row, "tiles": len(grid), "ms, best of 3": 1e3 * best})
+    print(markdown_table(rows))
+    if asked.json:
+        write_json(asked.json, "tiling", rows, versions=versions("her2bridge", "shapely", "numpy"))
 
 
 def _timed(regions: list[Region]) -> float:
