@@ -140,6 +140,7 @@ class TestTorch:
 
     def test_out_of_memory_halves_the_batch(self, bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         runtime = TorchRuntime(bundle, torch.device("cpu"), "fp32")
+        at_first = runtime._room.fit(10)
         seen: list[int] = []
 
         def small_memory(tiles: ByteArray) -> np.ndarray[Any, Any]:
@@ -151,11 +152,13 @@ class TestTorch:
         tiles = some_tiles(10)
         monkeypatch.setattr(runtime, "_logits", small_memory)
         got = runtime(tiles)
-        assert seen == [10, 5, 2, 2, 2, 2, 2]
+        assert seen[:3] == [at_first, at_first // 2, at_first // 4]
+        assert max(seen[3:]) <= 3
         expected = softmax(tiles[:, 0, 0, :1].astype(np.float32) * np.arange(6) / 100)
         np.testing.assert_allclose(got, expected, rtol=1e-5)
+        seen.clear()
         runtime(tiles)
-        assert max(seen[7:]) == 2  # remembered
+        assert max(seen) <= 3  # remembered
 
     def test_not_even_one_tile(self, bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         runtime = TorchRuntime(bundle, torch.device("cpu"), "fp32")
@@ -177,15 +180,6 @@ class TestTorch:
         with open_slide(source) as slide:
             tiles = np.stack([slide.read(256 * i, 0, 256, 256, 256, 256) for i in range(6)])
         np.testing.assert_allclose(predictions.probabilities, plain(bundle, tiles), atol=2e-4)
-
-    @pytest.mark.gpu
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-    def test_cuda(self, bundle: Any, precision: str) -> None:
-        tiles = some_tiles(9)
-        runtime = choose_runtime(bundle, "cuda", precision, require_gpu=True)
-        assert runtime.device == "cuda:0"
-        np.testing.assert_allclose(runtime(tiles), plain(bundle, tiles), atol=2e-3 if precision == "fp32" else 0.1)
 
 
 class TestChoose:

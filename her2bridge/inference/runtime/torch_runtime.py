@@ -1,26 +1,25 @@
-"""The network in torch: fused, channels last, on CPU, CUDA or Apple's GPU."""
+"""The network in torch on the CPU and Apple's GPU; and which devices and precisions there are."""
 
 from __future__ import annotations
 
-import logging
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch import nn
 
 from her2bridge.errors import DeviceUnavailable, UsageError
 from her2bridge.inference.runtime.base import PRECISIONS, Pending, normalisation, softmax
+from her2bridge.inference.runtime.room import Room, lacks_memory
 from her2bridge.model.bundle import Bundle
-from her2bridge.model.repvgg import fuse
+from her2bridge.model.inference_form import PixelForm
 from her2bridge.records import ByteArray, Float32Array
 
-_LOG = logging.getLogger(__name__)
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_CPU_TILES = 8  # at once, or one a thread: for larger maps glibc asks the system for fresh memory each time
 
 
 class TorchRuntime:
-    """A bundle's network, fused. See ``Runtime``.
+    """A bundle's network on the CPU or Apple's GPU, fused, its attention made cheap. See ``Runtime``.
 
     Where the GPU's memory does not hold a batch, it is halved, and stays so.
     """
@@ -33,13 +32,11 @@ class TorchRuntime:
         self.device = str(device)
         self.precision = precision
         self._device = device
-        self._dtype = _DTYPES[precision]
-        scale, shift = (torch.from_numpy(values).view(1, 3, 1, 1).to(device) for values in normalisation(bundle.card))
-        self._scale, self._shift = scale, shift
-        network: nn.Module = fuse(bundle.network()).eval()
-        self._network = network.to(device, self._dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        scale, shift = (torch.from_numpy(values) for values in normalisation(bundle.card))
+        self._network = PixelForm(bundle.network(), scale, shift, DTYPES[precision]).to(device)
         self._temperature = bundle.temperature
-        self._largest: int | None = None
+        largest = max(_CPU_TILES, torch.get_num_threads()) if device.type == "cpu" else None
+        self._room = Room(self.device, largest)
 
     def __call__(self, tiles: ByteArray) -> Float32Array:
         """See ``Runtime``.
@@ -50,11 +47,13 @@ class TorchRuntime:
         results = [np.empty((0, 6), dtype=np.float32)]
         start = 0
         while start < len(tiles):
-            part = tiles[start : start + (self._largest or len(tiles))]
+            part = tiles[start : start + self._room.fit(len(tiles) - start)]
             try:
                 results.append(softmax(self._logits(part), self._temperature))
-            except torch.cuda.OutOfMemoryError as error:
-                self._halve(len(part), error)
+            except RuntimeError as error:
+                if not lacks_memory(error):
+                    raise
+                self._room.halve(len(part), error)
             else:
                 start += len(part)
         return np.concatenate(results)
@@ -67,22 +66,7 @@ class TorchRuntime:
     def _logits(self, tiles: ByteArray) -> Float32Array:
         with torch.inference_mode():
             pixels = torch.from_numpy(np.ascontiguousarray(tiles)).to(self._device)
-            # [b, h, w, 3] seen as [b, 3, h, w] is channels last already: no copy.
-            planes = torch.addcmul(self._shift, pixels.permute(0, 3, 1, 2).float(), self._scale)
-            logits = self._network(planes.to(self._dtype, memory_format=torch.channels_last))
-            return np.asarray(logits.float().cpu().numpy(), dtype=np.float32)
-
-    def _halve(self, size: int, error: Exception) -> None:
-        if size <= 1:
-            raise DeviceUnavailable(
-                "The GPU's memory does not hold a single tile.",
-                where=self.device,
-                next_step="Close other programs that use the GPU, or run with --device cpu.",
-            ) from error
-        self._largest = size // 2
-        _LOG.warning("GPU memory is too small for %d tiles at once; going on with %d", size, self._largest)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+            return np.asarray(self._network(pixels).cpu().numpy(), dtype=np.float32)
 
 
 class Hardware(Protocol):
