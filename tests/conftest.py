@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,14 @@ QUPATH = os.environ.get("PAQUO_QUPATH_DIR")
 os.environ.setdefault("PAQUO_QUPATH_DIR", str(Path(__file__).parent / "no-qupath"))  # none that lies about by chance
 
 FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is measured in tests is remembered for this session's tests only, and not in the user's home folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HER2BRIDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

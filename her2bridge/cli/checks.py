@@ -1,4 +1,5 @@
-"""What ``her2bridge doctor`` looks at: this machine, and a project if one is named. Nothing is written to either."""
+"""What ``her2bridge doctor`` looks at: this machine, and a project if one is named. Nothing is written to either
+but which runtime was found to be the fastest (the user's cache folder)."""
 
 from __future__ import annotations
 
@@ -136,15 +137,19 @@ def _model() -> Iterator[Check]:
 
 
 def _network(bundle: Bundle) -> Check:
-    from her2bridge.inference.runtime.choose import choose_runtime
+    from her2bridge.inference.runtime.choose import choose_runtime, measured
     from her2bridge.inference.runtime.probe import classifies
 
     try:
         runtime = choose_runtime(bundle)
         works = classifies(runtime, bundle.spec.size_px)
+        speeds = measured(bundle) if runtime.device == "cpu" else None
     except Her2BridgeError as error:
         return _broken("Network", error)
     says = f"{runtime.name} on {runtime.device}, {runtime.precision}"
+    if speeds:
+        told = ", ".join(f"{name} {speed:.3g}" for name, speed in sorted(speeds.items(), key=lambda one: -one[1]))
+        says = f"{says}; measured, tiles a second: {told}"
     if works:
         return Check(OK, "Network", says)
     return Check(

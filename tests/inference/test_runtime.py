@@ -13,7 +13,7 @@ from shapely.geometry import box
 from her2bridge.errors import BundleDamaged, DeviceUnavailable, UsageError
 from her2bridge.inference.engine import SlideJob, predict_slide
 from her2bridge.inference.runtime import openvino_runtime, torch_runtime
-from her2bridge.inference.runtime.base import Runtime, normalisation, softmax
+from her2bridge.inference.runtime.base import normalisation, softmax
 from her2bridge.inference.runtime.choose import choose_runtime
 from her2bridge.inference.runtime.torch_runtime import TorchRuntime, resolve_device, resolve_precision
 from her2bridge.records import ByteArray, Region, SlideSource
@@ -183,29 +183,6 @@ class TestTorch:
 
 
 class TestChoose:
-    def test_cpu_takes_openvino_where_it_is(self, bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(openvino_runtime, "OpenVinoRuntime", lambda bundle, precision: ("openvino", precision))
-        monkeypatch.setattr(openvino_runtime, "is_installed", lambda: True)
-        assert choose_runtime(bundle, "cpu", "fp32") == ("openvino", "fp32")
-        assert isinstance(choose_runtime(bundle, "cpu", "fp32", runtime="torch"), TorchRuntime)
-        monkeypatch.setattr(openvino_runtime, "is_installed", lambda: False)
-        assert isinstance(choose_runtime(bundle, "cpu", "fp32"), TorchRuntime)
-        with pytest.raises(UsageError):
-            choose_runtime(bundle, "cpu", "fp32", runtime="openvino")
-
-    def test_openvino_that_fails_gives_way(
-        self, bundle: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        def fails(bundle: Any, precision: str) -> Runtime:
-            raise RuntimeError("unknown operator")
-
-        monkeypatch.setattr(openvino_runtime, "OpenVinoRuntime", fails)
-        monkeypatch.setattr(openvino_runtime, "is_installed", lambda: True)
-        assert isinstance(choose_runtime(bundle, "cpu", "fp32"), TorchRuntime)
-        assert "unknown operator" in caplog.text
-        with pytest.raises(UsageError):
-            choose_runtime(bundle, "cpu", "fp32", runtime="openvino")
-
     def test_unknown(self, bundle: Any) -> None:
         with pytest.raises(UsageError):
             choose_runtime(bundle, runtime="onnx")

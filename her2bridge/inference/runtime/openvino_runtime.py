@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections import deque
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -58,10 +59,9 @@ class OpenVinoRuntime:
         Raises:
             UsageError: the CPU does not compute in that precision.
         """
-        openvino = _openvino()
-        core = openvino.Core()
+        openvino, core = _openvino(), _core()
         self.name = f"OpenVINO {openvino.__version__.split('-')[0]}"
-        self.precision = _resolve(precision, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+        self.precision = resolve(precision)
         _, streams = core.get_property("CPU", "RANGE_FOR_STREAMS")
         self._at_once = 1 if streams <= _MANY_CORES else 4
         form = inference_form(bundle.network())
@@ -116,6 +116,21 @@ class _Running:
     request: Any
     tiles: ByteArray
     logits: Float32Array
+
+
+def resolve(wanted: str) -> str:
+    """fp32 or bf16: what a precision, or ``auto``, stands for with OpenVINO on this CPU.
+
+    Raises:
+        UsageError: the CPU does not compute in it.
+        ImportError: OpenVINO is not installed, or its libraries cannot be loaded.
+    """
+    return _resolve(wanted, _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+@cache
+def _core() -> Any:
+    return _openvino().Core()
 
 
 def _resolve(wanted: str, capabilities: list[str]) -> str:
