@@ -14,6 +14,7 @@ ceiling is what the machine reaches in a large matrix product of that precision,
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 import warnings
@@ -45,8 +46,8 @@ from her2bridge.records import ByteArray
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ATTENTIONS: tuple[Attention, ...] = ("none", "gct", "se")
 SIZE = 256
-Call = Callable[[], object]
-"""Classifies one batch."""
+Call = Callable[[int], object]
+"""Classifies one batch so many times, and returns when all are done."""
 
 
 class FromPixels(nn.Module):
@@ -68,8 +69,8 @@ class FromPixels(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Path_:
-    """One way to compute a network: its row in the table, and what makes it ready for tiles uint8 [b, 256, 256, 3]."""
+class Way:
+    """A way to compute a network: its place in the table, and what makes it ready for tiles uint8 [b, 256, 256, 3]."""
 
     path: str
     precision: str
@@ -97,12 +98,13 @@ def random_bundle(attention: Attention, folder: Path) -> Bundle:
 
 
 def on_device(module: nn.Module, device: torch.device, tiles: ByteArray) -> Call:
-    """Eager or compiled, on tiles that lie on the device already; waits for the result."""
+    """Eager or compiled, on tiles that lie on the device already."""
     placed, pixels = module.to(device), torch.from_numpy(tiles).to(device)
 
-    def call() -> None:
+    def call(times: int) -> None:
         with torch.inference_mode():
-            placed(pixels)
+            for _ in range(times):
+                placed(pixels)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
@@ -110,13 +112,16 @@ def on_device(module: nn.Module, device: torch.device, tiles: ByteArray) -> Call
 
 
 def through(runtime: Runtime, tiles: ByteArray) -> Call:
-    """A runtime with as many batches under way as it takes; every call gives one and waits for the oldest."""
-    waiting: deque[Pending] = deque()
+    """A runtime with as many batches under way as it takes, as the engine uses it."""
 
-    def call() -> None:
-        waiting.append(runtime.start(tiles))
-        if len(waiting) >= runtime.depth:
-            waiting.popleft()()
+    def call(times: int) -> None:
+        waiting: deque[Pending] = deque()
+        for _ in range(times):
+            waiting.append(runtime.start(tiles))
+            if len(waiting) >= runtime.depth:
+                waiting.popleft()()
+        for result in waiting:
+            result()
 
     return call
 
@@ -130,17 +135,17 @@ def in_openvino(module: nn.Module, tiles: ByteArray) -> Call:
     model.reshape([-1, SIZE, SIZE, 3])
     hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     compiled = library.Core().compile_model(model, "CPU", hints)
-    return lambda: compiled(tiles)
+    return lambda times: [compiled(tiles) for _ in range(times)]
 
 
-def paths(bundle: Bundle, attention: str, device: torch.device, precision: str, compiles: bool) -> Iterable[Path_]:
+def paths(bundle: Bundle, attention: str, device: torch.device, precision: str, compiles: bool) -> Iterable[Way]:
     """All ways to compute a bundle's network on the device in that precision; those that cannot be are left out."""
     dtype, card = DTYPES[precision], bundle.card
     last, first = torch.channels_last, torch.contiguous_format
 
-    def plain(path: str, network: RepVGG, form: torch.memory_format) -> Path_:
+    def plain(path: str, network: RepVGG, form: torch.memory_format) -> Way:
         module = FromPixels(network, card, dtype, form)
-        return Path_(path, precision, attention, partial(on_device, module, device))
+        return Way(path, precision, attention, partial(on_device, module, device))
 
     yield plain("torch, training form", bundle.network(), first)
     yield plain("torch, training form, channels last", bundle.network(), last)
@@ -148,33 +153,34 @@ def paths(bundle: Bundle, attention: str, device: torch.device, precision: str, 
     yield plain("torch, fused, channels last", fuse(bundle.network()), last)
     scale, shift = (torch.from_numpy(one) for one in normalisation(card))
     form = PixelForm(bundle.network(), scale, shift, dtype)
-    yield Path_("torch, inference form", precision, attention, partial(on_device, form, device))
+    yield Way("torch, inference form", precision, attention, partial(on_device, form, device))
     if compiles:
         compiled = torch.compile(PixelForm(bundle.network(), scale, shift, dtype))
-        yield Path_("torch compiled, inference form", precision, attention, partial(on_device, compiled, device))
+        yield Way("torch compiled, inference form", precision, attention, partial(on_device, compiled, device))
     if device.type == "cpu" and precision == "fp32" and openvino_runtime.is_installed():
         module = FromPixels(fuse(bundle.network()), card, dtype, first)
-        yield Path_("OpenVINO, fused", precision, attention, partial(in_openvino, module))
+        yield Way("OpenVINO, fused, as it converts", precision, attention, partial(in_openvino, module))
     for name in ("torch", "openvino") if device.type == "cpu" else ("torch",):
         with suppress(Her2BridgeError, ImportError):  # not installed, or not in that precision
             runtime = choose_runtime(bundle, str(device), precision, runtime=name)
             title = "OpenVINO" if name == "openvino" else name
-            yield Path_(f"her2bridge by {title}", precision, attention, partial(through, runtime))
+            yield Way(f"her2bridge by {title}", precision, attention, partial(through, runtime))
 
 
 def take_turns(calls: Sequence[Call], tiles: int, seconds: float, rounds: int) -> list[float]:
     """Tiles a second of each call: the median over the rounds, in each of which every call has its turn."""
+    times = []
     for call in calls:
-        call()
-        call()
+        call(1)
+        began = time.perf_counter()
+        call(2)
+        times.append(max(1, math.ceil(2 * seconds / (time.perf_counter() - began))))
     found: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
-        for call, speeds in zip(calls, found, strict=True):
-            done, began = 0, time.perf_counter()
-            while not done or time.perf_counter() - began < seconds:
-                call()
-                done += 1
-            speeds.append(done * tiles / (time.perf_counter() - began))
+        for call, often, speeds in zip(calls, times, found, strict=True):
+            began = time.perf_counter()
+            call(often)
+            speeds.append(often * tiles / (time.perf_counter() - began))
     return [median(speeds) for speeds in found]
 
 
@@ -189,24 +195,18 @@ def ceiling(device: torch.device, precision: str, seconds: float) -> float:
     side = 8192 if device.type == "cuda" else 2048
     left, right = (torch.randn(side, side, device=device, dtype=DTYPES[precision]) for _ in range(2))
 
-    def call() -> None:
-        torch.mm(left, right)
+    def call(times: int) -> None:
+        for _ in range(times):
+            torch.mm(left, right)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
     products = max(take_turns([call], 1, seconds, 1)[0] for _ in range(3))
-    with torch.device("meta"):
-        network = build(NetworkSpec(attention="none"))
-    return products * side**3 / count_multiply_adds(fuse_on_meta(network), SIZE)
+    network = fuse(build(NetworkSpec(attention="none")))
+    return products * side**3 / count_multiply_adds(network, SIZE)
 
 
-def fuse_on_meta(network: RepVGG) -> RepVGG:
-    """The fused network's shapes."""
-    with torch.device("cpu"):
-        return fuse(build(network.spec))
-
-
-def measure(ways: Sequence[Path_], batches: Sequence[int], asked: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(ways: Sequence[Way], batches: Sequence[int], asked: argparse.Namespace) -> list[dict[str, Any]]:
     """A row a path, a column a batch."""
     rows: list[dict[str, Any]] = [
         {"path": one.path, "precision": one.precision, "attention": one.attention} for one in ways
