@@ -152,6 +152,18 @@ class TestTiles:
         assert rows_of(read) == rows_of(written)
         assert [list(group.ids) for group in read] == [[TILE_1, TILE_2, "g", "h"], ["a", "b"], ["c", "d"], ["e", "f"]]
 
+    def test_texts_of_any_kind(self, tmp_path: Path) -> None:
+        """Ids, marks, parents and names of measurements are put between the other pieces as they are."""
+        names = ['50 % "of all"', "%s{0}\\"]
+        written = [two_tiles(measurement_names=names, ids=['"', "%d\n"], mark="{}%", parent_ids=['a"', None])]
+        write_tiles(tmp_path / "t.geojson", written)
+        assert rows_of(read_tiles(tmp_path / "t.geojson")) == rows_of(written)
+
+    def test_a_zero_keeps_its_sign(self, tmp_path: Path) -> None:
+        written = [two_tiles(origins=np.array([[0.0, -0.0], [-0.0, 0.0]]))]
+        write_tiles(tmp_path / "t.geojson", written)
+        assert rows_of(read_tiles(tmp_path / "t.geojson")) == rows_of(written)
+
     def test_no_tiles(self, tmp_path: Path) -> None:
         write_tiles(tmp_path / "t.geojson", [])
         assert read_tiles(tmp_path / "t.geojson") == []
@@ -171,7 +183,7 @@ class TestTiles:
             write_tiles(tmp_path / "file" / "t.geojson", [two_tiles()])
 
     def test_tiles_without_a_place_are_not_written(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="not JSON compliant"):
+        with pytest.raises(ValueError, match="no finite place"):
             write_tiles(tmp_path / "t.geojson", [two_tiles(side=math.nan)])
         assert not list(tmp_path.iterdir())
 

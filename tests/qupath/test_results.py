@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 
 import numpy as np
@@ -180,6 +181,15 @@ class TestTiles:
         assert [tiles.parent_ids[p] for p in tiles.parents] == ["r1"] * len(grid)
         names = ["HER2: Negative", "HER2: 1+", "HER2: 2+", "HER2: 3+", "HER2: Normal", "HER2: Noise*"]
         assert tiles.class_names() == [names[c] for c in predictions.classes]
+
+    def test_ids_are_random_uuids(self) -> None:
+        ids = results.new_ids(5000)
+        read = [uuid.UUID(one) for one in ids]
+        assert [str(one) for one in read] == ids
+        assert {(one.version, one.variant) for one in read} == {(4, uuid.RFC_4122)}
+        assert len({*ids, *results.new_ids(5000)}) == 10_000
+        assert {one.int >> shift & 0xFF for one in read for shift in (0, 120)} == set(range(256))
+        assert results.new_ids(0) == []
 
     def test_below_the_root(self) -> None:
         predictions = predictions_of(grid_of(2, 2))
