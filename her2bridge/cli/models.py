@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from her2bridge.cli.console import RESEARCH_USE_ONLY, printable
 from her2bridge.cli.output import Output
+from her2bridge.errors import UsageError
 from her2bridge.model.bundle import DEFAULT_BUNDLE, Bundle, list_bundles, load_bundle
 from her2bridge.qupath.classes import path_classes
 
@@ -23,12 +25,25 @@ def models(
             show_default=False,
         ),
     ] = None,
+    onnx: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write this bundle's network as an ONNX file for other programs, if ONNX Runtime computes with it "
+            "what we do. Needs the extra onnx.",
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write one JSON object a bundle, each on one line, with the whole card.")
     ] = False,
 ) -> None:
     """List the model bundles that ship, or show one bundle's card."""
     with Output(as_json=as_json) as output:
+        if onnx is not None:
+            _export(bundle, onnx, output)
+            return
         found = list_bundles() if bundle is None else [load_bundle(bundle)]
         for one in found:
             if as_json:
@@ -39,6 +54,27 @@ def models(
             for line in _brief(one) if bundle is None else _full(one):
                 output.results.print(f"  {line}", soft_wrap=True)
         output.results.print(RESEARCH_USE_ONLY, style="dim")
+
+
+def _export(name: str | None, path: Path, output: Output) -> None:
+    if name is None:
+        raise UsageError(
+            "No bundle is named.",
+            where="--onnx",
+            next_step=f"Name one: her2bridge models {DEFAULT_BUNDLE} --onnx FILE.",
+        )
+    from her2bridge.inference.onnx_export import export_onnx  # loads torch
+
+    bundle = load_bundle(name)
+    done = export_onnx(bundle, path)
+    said = {"onnx": str(done.path), "checked_in": done.checked_in, "largest_difference": done.largest_difference}
+    output.write(json.dumps({"name": bundle.name, "sha256": bundle.sha256, **said}, ensure_ascii=False))
+    size = done.path.stat().st_size / 1e6
+    output.results.print(printable(f"{done.path}: {bundle.name} {bundle.version}, {size:.1f} MB"), soft_wrap=True)
+    output.results.print(
+        f"Checked in {done.checked_in}: its probabilities differ from ours by at most {done.largest_difference:.1g}."
+    )
+    output.results.print(RESEARCH_USE_ONLY, style="dim")
 
 
 def _plain(bundle: Bundle) -> dict[str, Any]:

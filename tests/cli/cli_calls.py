@@ -29,7 +29,9 @@ def call(*args: str | Path) -> Result:
 def spawn(*args: str | Path, **options: Any) -> subprocess.Popen[bytes]:
     """As a process of its own, both streams piped unless ``options`` say otherwise."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HER2BRIDGE", "FORCE_"))}
+    ours = ("HER2BRIDGE", "FORCE_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    environment["HER2BRIDGE_CACHE"] = os.environ["HER2BRIDGE_CACHE"]  # the tests' own
     return subprocess.Popen([*COMMAND, *map(str, args)], env=environment, **streams)
 
 

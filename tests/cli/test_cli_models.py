@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from cli_calls import call, is_three_parts
 
 from her2bridge.model.bundle import DEFAULT_BUNDLE, WEIGHTS_FILE, load_bundle
@@ -53,3 +54,24 @@ def test_bundles_that_are_none(tmp_path: Path) -> None:
     told = call("models", damaged)
     assert told.exit_code == 1
     assert "SHA-256 differs" in told.stderr
+
+
+def test_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "network.onnx"
+    told = call("models", DEFAULT_BUNDLE, "--onnx", path)
+    assert told.exit_code == 0
+    assert f"{path}: {DEFAULT_BUNDLE}" in told.stdout
+    assert "Research use only" in told.stdout
+    (line,) = call("models", DEFAULT_BUNDLE, "--onnx", path, "--json").stdout.splitlines()
+    said = json.loads(line)
+    assert (said["sha256"], said["onnx"]) == (load_bundle().sha256, str(path))
+    assert said["largest_difference"] < 1e-4
+
+
+def test_onnx_of_which_bundle(tmp_path: Path) -> None:
+    told = call("models", "--onnx", tmp_path / "network.onnx")
+    assert told.exit_code == 2
+    assert is_three_parts(told.stderr)
+    assert not list(tmp_path.iterdir())
