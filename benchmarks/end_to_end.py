@@ -42,7 +42,7 @@ HERE = Path(__file__).parent
 PEERS = HERE / "peers"
 ENVIRONMENTS = HERE.parent / ".bench"
 sys.path.insert(0, str(PEERS))
-import network as plain_network  # noqa: E402
+import plain_network  # noqa: E402
 
 Answer = dict[str, Any]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from her2bridge.model.bundle import load_bundle
 from her2bridge.records import SlideSource
 from her2bridge.slides import open_slide
 from her2bridge.synth.slide import write_pyramid
@@ -27,12 +29,12 @@ COMMANDS = [
 @pytest.fixture
 def benchmark() -> Iterator[Any]:
     """Imports a module of ``benchmarks/``; they find each other by their folder, and are forgotten afterwards."""
-    before = set(sys.modules)
+    before, path = set(sys.modules), list(sys.path)
     sys.path.insert(0, str(FOLDER))
     try:
         yield importlib.import_module
     finally:
-        sys.path.remove(str(FOLDER))
+        sys.path[:] = path
         for name in set(sys.modules) - before:
             if str(FOLDER) in str(getattr(sys.modules[name], "__file__", "")):
                 del sys.modules[name]
@@ -188,3 +190,75 @@ def test_torch_is_installed_first_and_by_itself(benchmark: Any, monkeypatch: pyt
     assert "--no-deps" in beside
     assert setup.pinned("torchvision") in beside
     assert setup.pinned("torch") in rest  # so that nothing takes another one
+
+
+def _contender(benchmark: Any, tmp_path: Path, name: str, classes: list[int], parts: list[dict[str, float]]) -> Any:
+    end_to_end = benchmark("end_to_end")
+    out = tmp_path / name.replace("/", " ")
+    out.mkdir()
+    origins = [[256 * n, 0] for n in range(len(classes))]
+    np.savez(out / "tiles.npz", origins=np.array(origins), classes=np.array(classes))
+    one = end_to_end.Contender(name, Path("python"), Path("x.py"), [{"workers": 1}], peer=name.startswith("peer"))
+    one.answers = [{"tiles": len(classes), "parts": part, "out": str(out)} for part in parts]
+    return one
+
+
+def test_end_to_end_compares_with_the_faster_peer_in_and_out(benchmark: Any, tmp_path: Path) -> None:
+    slow = {"mask": 1.0, "classify": 2.0, "write": 1.0}
+    every = [
+        _contender(benchmark, tmp_path, "peer A", [0, 1, 2, 3], [slow, slow, {**slow, "classify": 90.0}]),
+        _contender(benchmark, tmp_path, "peer B", [0, 1], [{"mask": 0.1, "classify": 1.6, "write": 0.3}]),
+        _contender(benchmark, tmp_path, "peer C", [0], [{"classify": 0.001}]),
+        _contender(benchmark, tmp_path, "her2bridge, torch fp32, tiles", [0, 1, 2, 2], [{"classify": 0.5}]),
+        _contender(benchmark, tmp_path, "her2bridge run", [0, 1, 2, 2], [{"all": 2.0}]),
+    ]
+    every[2].error = "no such thing"
+    a, b, c, tiles, run = benchmark("end_to_end").rows_of(every)
+    assert (a["tiles/s, in"], a["tiles/s, out"], a["same class"]) == (1.0, 2.0, "3 of 4")
+    assert (b["tiles/s, in"], b["tiles/s, out"], b["same class"]) == (1.0, 1.25, "2 of 2")
+    assert c["remark"] == "cannot run: no such thing"
+    assert "tiles/s, in" not in c
+    assert (tiles["tiles/s, in"], tiles["out, × faster peer"]) == (None, 4.0)
+    assert (run["in, × faster peer"], run["tiles/s, out"]) == (2.0, None)
+
+
+def test_a_runner_answers_though_its_tool_prints_fails_and_dies(benchmark: Any, tmp_path: Path) -> None:
+    script = tmp_path / "runner.py"
+    script.write_text(
+        f"import os, sys\nsys.path.insert(0, {str(FOLDER / 'peers')!r})\nimport protocol\nprint('hello')\n"
+        "def work(job, parts):\n"
+        "    print('at work')\n"
+        "    if job['do'] == 'die':\n"
+        "        print('out of everything', flush=True)\n"
+        "        os._exit(3)\n"
+        "    with parts.on('classify'):\n"
+        "        return 10 // job['do']\n"
+        "protocol.serve(work)\n",
+        encoding="utf-8",
+    )
+    end_to_end = benchmark("end_to_end")
+    one = end_to_end.Contender("x", Path(sys.executable), script, [{}])
+    runner = end_to_end.Runner(one, tmp_path, tmp_path / "log")
+    try:
+        answer = runner.do({"do": 5})
+        assert answer["tiles"] == 2
+        assert answer["parts"]["classify"] >= 0
+        assert runner.do({"do": 0})["error"].startswith("ZeroDivisionError")
+        assert runner.do({"do": "die"}) == {"error": "out of everything"}
+        assert runner.do({"do": 1}) == {"error": "out of everything"}
+    finally:
+        runner.close()
+
+
+def test_peers_are_given_our_network(benchmark: Any, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    bundle = load_bundle()
+    benchmark("end_to_end").export(bundle, tmp_path)
+    tiles = torch.randint(0, 256, (3, 3, 256, 256), generator=torch.Generator().manual_seed(3)).float() / 255
+    told = json.loads((tmp_path / "network.json").read_text(encoding="utf-8"))
+    mean, std = (torch.tensor(told[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        ours = bundle.network()((tiles - mean) / std)
+        script = torch.jit.load(str(tmp_path / "torchscript.pt"))
+        torch.testing.assert_close(script((tiles - mean) / std), ours, rtol=1e-3, atol=1e-3)

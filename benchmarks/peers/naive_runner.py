@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-import network
 import numpy as np
+import plain_network
 import protocol
 import torch
 from tiffslide import TiffSlide
@@ -14,8 +14,8 @@ from tiffslide import TiffSlide
 
 def work(job: protocol.Job, parts: protocol.Parts) -> int:
     folder = Path(job["model"])
-    told = network.about(folder)
-    model, side, batch = network.load_network(folder), told["size_px"], job["batch"]
+    told = plain_network.about(folder)
+    model, side, batch = plain_network.load_network(folder), told["size_px"], job["batch"]
     mean, std = (torch.tensor(told[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
     classes = []
     with parts.on("classify"), TiffSlide(job["slide"]) as slide, torch.inference_mode():

@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import network
 import numpy as np
+import plain_network
 import protocol
 import torch
 
-network.declare_operators()
+plain_network.declare_operators()
 
 from tiatoolbox.models.architecture.vanilla import CNNModel  # noqa: E402
 from tiatoolbox.models.engine.io_config import IOPatchPredictorConfig  # noqa: E402
@@ -28,8 +28,8 @@ class Model(ModelABC):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        told = network.about(folder)
-        self.network = network.load_network(folder)
+        told = plain_network.about(folder)
+        self.network = plain_network.load_network(folder)
         for name in ("mean", "std"):
             self.register_buffer(name, 255.0 * torch.tensor(told[name]).view(1, 3, 1, 1))
         self.class_dict = dict(enumerate(told["classes"]))
@@ -62,7 +62,7 @@ class Timed(PatchPredictor):
 
 def work(job: protocol.Job, parts: protocol.Parts) -> int:
     out, folder = Path(job["out"]), Path(job["model"])
-    told = network.about(folder)
+    told = plain_network.about(folder)
     with parts.on("load"):
         model = Model(folder)
         predictor = Timed(model, batch_size=job["batch"], num_workers=job["workers"], device="cpu", verbose=False)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import network
 import numpy as np
+import plain_network
 import protocol
 
-network.declare_operators()
+plain_network.declare_operators()
 
 import pandas as pd  # noqa: E402
 from wsinfer.modellib.models import LocalModelTorchScript  # noqa: E402
@@ -26,7 +26,7 @@ from wsinfer_zoo.client import ModelConfiguration  # noqa: E402
 
 def model_of(folder: Path) -> LocalModelTorchScript:
     """The weights, and what WSInfer's specification of a model asks for."""
-    told = network.about(folder)
+    told = plain_network.about(folder)
     normalise = {"name": "Normalize", "arguments": {"mean": told["mean"], "std": told["std"]}}
     config = ModelConfiguration.from_dict(
         {
