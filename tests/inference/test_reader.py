@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -151,6 +152,32 @@ class TestThreads:
             batches.close()
             assert not readers()
             assert len(reads) < 10
+
+    @pytest.mark.parametrize(("cores", "threads"), [(3, 3), (64, 32)])
+    def test_a_thread_for_each_core_but_not_without_bound(
+        self, slide_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
+    ) -> None:
+        monkeypatch.setattr("her2bridge.inference.reader.available_cores", lambda: cores)
+        go = threading.Event()
+        calls = []
+
+        def waiting(*arguments: float) -> ByteArray:
+            calls.append(arguments)
+            assert go.wait(30)
+            return np.zeros((int(arguments[5]), int(arguments[4]), 3), dtype=np.uint8)
+
+        with open_slide(SlideSource(slide_path)) as slide:
+            monkeypatch.setattr(slide, "read", waiting)
+            batches = read_tiles(slide, grid_over(WHOLE, 0.25), batch_size=4, block_tiles=2)
+            with ThreadPoolExecutor(1) as pool:
+                first = pool.submit(next, batches)
+                while len(calls) < threads:
+                    threading.Event().wait(0.01)
+                threading.Event().wait(0.1)
+                assert len(calls) == len(readers()) == threads
+                go.set()
+                assert len(first.result(30)[0]) == 4
+            batches.close()
 
     @pytest.mark.parametrize("error", [SlideUnreadable("x.", where="y", next_step="z."), KeyboardInterrupt()])
     def test_errors_come_through_and_end_the_threads(
