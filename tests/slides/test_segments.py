@@ -131,6 +131,7 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
         compression="zlib",
     ),
     "missing": lambda path: without_some(write(path, **JPEG)),
+    "missing-white": lambda path: without_some(write(path, extratags=[(42113, 2, 4, "255", True)], **JPEG)),
     "missing-rgba": lambda path: without_some(
         write(path, np.concatenate([tissue(), tissue()[..., :1]], axis=-1), extrasamples=["unassalpha"])
     ),
