@@ -49,8 +49,7 @@ class Constant:
 
 def measure(kind: str, pattern: Path, columns: int, rows: int) -> dict[str, Any]:
     """One run: tiles, seconds, and peak memory of this process in MB."""
-    from our_runner import project_of
-    from slides import endless
+    from slides import endless, project_of
 
     if kind == "constant":
         choosing.choose_runtime = lambda *args, **kwargs: Constant()

@@ -20,8 +20,6 @@ from her2bridge.inference.runtime.choose import choose_runtime
 from her2bridge.model.bundle import load_bundle
 from her2bridge.qupath.classes import class_of
 from her2bridge.qupath.geojson import read_tiles
-from her2bridge.qupath.seam import PathClassRef, PathObject
-from her2bridge.qupath.via_files.create import NewImage, create_project
 from her2bridge.records import Region, SlideSource
 from her2bridge.run import run_project
 from her2bridge.settings import RunSettings
@@ -30,6 +28,7 @@ from her2bridge.tiling import make_grid
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 import protocol
+from slides import project_of
 
 _RUNTIMES: dict[tuple[str, str], Runtime] = {}
 
@@ -96,23 +95,6 @@ def run(job: protocol.Job, parts: protocol.Parts) -> int:
 def _classes(names: Sequence[str | None]) -> list[int]:
     """Our classes by the names that tiles have in QuPath."""
     return [class_of(name) for name in names]
-
-
-def project_of(slide: Path, folder: Path) -> Path:
-    """A project with the slide, wholly a ``Tumor`` region."""
-    with open_slide(SlideSource(slide)) as opened:
-        width, height = opened.size
-        mpp = opened.mpp[0] if opened.mpp else 0.25
-    tumor = PathClassRef(("Tumor",), (200, 0, 0))
-    region = PathObject(
-        "annotation",
-        "00000000-0000-4000-8000-000000000001",
-        None,
-        "all",
-        tumor,
-        geometry=shapely.box(0, 0, width, height),
-    )
-    return create_project(folder / "project", [NewImage(slide, slide.name, (width, height), mpp, [region], {})])
 
 
 if __name__ == "__main__":

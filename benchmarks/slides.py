@@ -13,8 +13,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import shapely
 import tifffile
 
+from her2bridge.qupath.seam import PathClassRef, PathObject
+from her2bridge.qupath.via_files.create import NewImage, create_project
 from her2bridge.records import ByteArray, SlideSource
 from her2bridge.slides import open_slide
 from her2bridge.synth.slide import write_pyramid, write_slide
@@ -96,6 +99,23 @@ def endless(path: Path, pattern: Path, columns: int, rows: int) -> Path:
         entries.append((530, "H", tuple(sampling)))
     path.write_bytes(_big_tiff(data, entries))
     return path
+
+
+def project_of(slide: Path, folder: Path) -> Path:
+    """A project with the slide, wholly a ``Tumor`` region; returns its ``project.qpproj``."""
+    with open_slide(SlideSource(slide)) as opened:
+        width, height = opened.size
+        mpp = opened.mpp[0] if opened.mpp else 0.25
+    tumor = PathClassRef(("Tumor",), (200, 0, 0))
+    region = PathObject(
+        "annotation",
+        "00000000-0000-4000-8000-000000000001",
+        None,
+        "all",
+        tumor,
+        geometry=shapely.box(0, 0, width, height),
+    )
+    return create_project(folder / "project", [NewImage(slide, slide.name, (width, height), mpp, [region], {})])
 
 
 _HEAD = 16  # bytes before the data of a BigTIFF
