@@ -261,7 +261,8 @@ def peers(device: torch.device, asked: argparse.Namespace, bundles: Mapping[str,
             in_openvino, FromPixels(one, card, torch.float32, torch.contiguous_format)
         )
     for title, make in makers.items():
-        for batch in (1, 8) if asked.quick else (1, 32):
+        for batch in asked.batches or ((1, 8) if asked.quick else (1, 32)):
+            print(f"{title}, batch {batch}", flush=True)
             tiles = some_tiles(batch)
             speeds = take_turns([make(one)(tiles) for one in networks.values()], batch, asked.seconds, asked.rounds)
             for row, speed in zip(rows, speeds, strict=True):
@@ -270,10 +271,13 @@ def peers(device: torch.device, asked: argparse.Namespace, bundles: Mapping[str,
 
 
 def parsed() -> argparse.Namespace:
+    def counts(text: str) -> list[int]:
+        return [int(one) for one in text.split(",")]
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--quick", action="store_true", help="batches 1 and 8, short turns")
-    parser.add_argument("--batches", help="comma between; default 1,8,32,64 and on CUDA 256")
+    parser.add_argument("--batches", type=counts, help="comma between; default 1,8,32,64 and on CUDA 256; peers 1,32")
     parser.add_argument("--compare-at", type=int, help="batch of the last columns; default 32, on CUDA 256")
     parser.add_argument("--attentions", default="none,gct,se", help="of none, gct, se; none is always measured")
     parser.add_argument("--seconds", type=float, default=0.5, help="of a turn, at least")
@@ -307,7 +311,7 @@ def main() -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     device = torch.device(asked.device)
     usual = [1, 8] if asked.quick else [1, 8, 32, 64, *([256] if device.type == "cuda" else [])]
-    batches = [int(one) for one in asked.batches.split(",")] if asked.batches else usual
+    batches = asked.batches or usual
     at = asked.compare_at or (max(batches) if device.type == "cuda" or 32 not in batches else 32)
     wanted = [one for one in ATTENTIONS if one == "none" or asked.peers or one in asked.attentions.split(",")]
     with tempfile.TemporaryDirectory() as folder:

@@ -42,6 +42,8 @@ from her2bridge.scoring import Circumstances, score_slide
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 REFERENCE = "reference"
+AGAIN = 0.05
+"""Tiles whose two most probable classes lie nearer could be computed again in fp32; the table tells what that helps."""
 Classify = Callable[[ByteArray], Float32Array]
 """Tiles, uint8 [b, size, size, 3], to probabilities, float32 [b, 6]."""
 
@@ -207,6 +209,11 @@ def flips(candidate: str, first: Float32Array, second: Float32Array) -> dict[str
         row[one.label] = f"{int(changed[before == one].sum())} of {int((before == one).sum())}"
     row["largest change of a probability"] = float(np.abs(first - second).max())
     row["largest margin of a flip"] = float(margin.max()) if len(margin) else None
+    if len(margin):
+        top = np.sort(second, axis=1)[:, -2:]
+        doubtful = top[:, 1] - top[:, 0] < AGAIN
+        row[f"margin < {AGAIN}, % of tiles"] = 100.0 * float(doubtful.mean())
+        row["flips left if those are computed again"] = int((changed & ~doubtful).sum())
     return row
 
 
