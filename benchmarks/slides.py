@@ -7,6 +7,7 @@ decodes every tile; what it does not show is a disk.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import struct
 import tempfile
@@ -48,6 +49,7 @@ def mosaic(path: Path, columns: int, rows: int) -> Path:
     return path
 
 
+@functools.cache
 def tissue_tiles() -> ByteArray:
     """The tiles of a drawn slide that are mostly tissue, uint8 [n, 256, 256, 3]."""
     with tempfile.TemporaryDirectory() as folder:
