@@ -60,14 +60,12 @@ def segment_levels(file: Any, levels: Any) -> list[SegmentLevel] | None:
 
 
 def _segment_level(file: Any, level: Any) -> SegmentLevel | None:
-    if len(level.pages) != 1 or level.transform is not None:
-        return None
     page = level.pages[0]
-    if page is None or page.parent is not file:  # of an OME-TIFF of several files
+    if page is None or page.parent is not file or level.transform is not None:  # first: an OME-TIFF of several files
         return None
     frame = page.keyframe
     is_plain = frame.jpegheader is None and frame.planarconfig == 1 and frame.imagedepth == 1  # the first: not NDPI
-    if not is_plain or not len(level.shape) == len(frame.chunks) == 3 or level.shape != frame.shape:
+    if not is_plain or not len(level.shape) == len(frame.chunks) == 3 or level.shape != frame.shape:  # of several pages
         return None
     rows, columns, _ = frame.chunked
     count = rows * columns
