@@ -4,28 +4,31 @@ moment, which is the worst that a GPU could do. What is marked ``gpu`` runs on a
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from random_bundle import CARD, plain
+from random_bundle import CARD, Hardware
 from torch import Tensor, nn
 
 from her2bridge.errors import DeviceUnavailable
-from her2bridge.inference.runtime.base import softmax
-from her2bridge.inference.runtime.cuda_device import Device, Event, Work
+from her2bridge.inference.runtime import cuda_runtime
+from her2bridge.inference.runtime.choose import choose_runtime
+from her2bridge.inference.runtime.cuda_device import CudaDevice, Device, Event, Work
 from her2bridge.inference.runtime.cuda_runtime import CudaRuntime
 from her2bridge.inference.runtime.room import Room, lacks_memory
 from her2bridge.model.attention import GCT, Attention
+from her2bridge.model.bundle import load_bundle
 from her2bridge.model.inference_form import InferenceForm
-from her2bridge.model.repvgg import NetworkSpec, Stage, build
-from her2bridge.records import ByteArray, TileSpec
+from her2bridge.model.repvgg import A0_STAGES, NetworkSpec, Stage, build
+from her2bridge.records import ByteArray, TileClass, TileSpec
+from her2bridge.synth.tiles import render_tiles
 
 SIZE = 32
 ATTENTIONS: tuple[Attention, ...] = ("none", "gct", "se")
-gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 OUT_OF_MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB"
 
 
@@ -42,7 +45,7 @@ def bundle_of(
             if isinstance(module, GCT):
                 module.gamma.normal_(0, 0.5)
                 module.beta.normal_(0, 0.5)
-        network(torch.randn(8, 3, size, size))
+        network(planes_of(tiles_of(8, 99, size)))
         network.head.weight.normal_(0, 3 / network.head.in_features**0.5)
     network.eval()
     return SimpleNamespace(card=CARD, spec=TileSpec(size, 0.25), temperature=1.5, network=lambda: network)
@@ -54,9 +57,16 @@ def tiles_of(count: int, seed: int = 0, size: int = SIZE) -> ByteArray:
     return np.clip(colours + random.normal(0, 40, (count, size, size, 3)), 0, 255).astype(np.uint8)
 
 
+def planes_of(tiles: ByteArray) -> Tensor:
+    """Normalised as the card says, in numpy, fp32 [b, 3, h, w]."""
+    mean, std = (np.array(CARD["transform"][key], np.float32) for key in ("mean", "std"))  # type: ignore[index]
+    return torch.from_numpy(((tiles.astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2).copy())
+
+
 def wanted(bundle: Any, tiles: ByteArray) -> np.ndarray[Any, Any]:
     """What the training form gives in fp32, at the bundle's temperature."""
-    return softmax(np.log(plain(bundle, tiles)), bundle.temperature)
+    with torch.inference_mode():
+        return np.asarray((bundle.network()(planes_of(tiles)) / bundle.temperature).softmax(dim=1))
 
 
 class Moment:
@@ -322,3 +332,100 @@ class TestRecording:
             "No CUDA graph could be recorded (operation not permitted when stream is capturing); "
             "going on without, which is slower"
         ]
+
+
+def test_cuda_gets_its_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_runtime, "CudaRuntime", lambda bundle, device, precision: (str(device), precision))
+    assert choose_runtime(bundle_of(), "cuda:1", hardware=Hardware(2)) == ("cuda:1", "bf16")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+class TestGpu:
+    """On a real device: `pytest -m gpu tests/inference`, some minutes on an H200."""
+
+    @pytest.mark.parametrize("attention", ATTENTIONS)
+    @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("fp16", 0.05), ("bf16", 0.15)])
+    def test_equals_fp32_on_the_cpu(self, attention: Attention, precision: str, tolerance: float) -> None:
+        """A whole and a small batch; A0 in full size."""
+        bundle, tiles = bundle_of(attention, A0_STAGES, 256), tiles_of(24, size=256)
+        runtime = choose_runtime(bundle, "cuda", precision, require_gpu=True)
+        assert isinstance(runtime, CudaRuntime)
+        assert (runtime.device, runtime.precision) == ("cuda:0", precision)
+        expected = wanted(bundle, tiles)
+        for count in (24, 13, 1):
+            np.testing.assert_allclose(runtime(tiles[:count]), expected[:count], atol=tolerance)
+        assert runtime._records, "no graph was recorded"
+
+    def test_triton_works_here(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Where it does not, the runtime goes on without; the reason is in the log."""
+        pytest.importorskip("triton")
+        runtime = CudaRuntime(bundle_of("gct", A0_STAGES, 256), torch.device("cuda:0"), "bf16")
+        assert type(runtime._network).__name__ == "TritonForm", caplog.text
+
+    @pytest.mark.parametrize("attention", ATTENTIONS)
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_the_ways_agree(self, attention: Attention, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With graphs and without them, with Triton and without it."""
+        bundle, tiles = bundle_of(attention, A0_STAGES, 256), tiles_of(16, size=256)
+        device = torch.device("cuda:0")
+        recorded, launched = (CudaRuntime(bundle, device, precision) for _ in range(2))
+        launched._records = False
+        # Each tries ways to convolve and takes the fastest, which need not be the same: hence not to the bit.
+        near = 1e-4 if precision == "fp32" else 0.05
+        np.testing.assert_allclose(recorded(tiles), launched(tiles), atol=near)
+        monkeypatch.setattr(CudaDevice, "best_form", lambda self, form: form)
+        np.testing.assert_allclose(recorded(tiles), CudaRuntime(bundle, device, precision)(tiles), atol=near)
+
+    def test_many_batches_under_way(self) -> None:
+        """Each must come back with its own tiles' results, whatever else is on its way."""
+        bundle = bundle_of("gct", A0_STAGES, 256)
+        runtime = CudaRuntime(bundle, torch.device("cuda:0"), "fp32")
+        batches = [tiles_of(count, seed, 256) for seed, count in enumerate([64, 64, 37, 64, 5, 64, 64, 20])]
+        alone = [runtime(tiles) for tiles in batches]
+        for _ in range(5):
+            pending = [runtime.start(tiles) for tiles in batches]  # more than depth: the oldest are waited for
+            for result, expected in zip(pending, alone, strict=True):
+                np.testing.assert_allclose(result(), expected, atol=1e-5)
+
+    def test_two_runtimes_on_one_device(self) -> None:
+        bundles = [bundle_of(attention, A0_STAGES, 256) for attention in ("gct", "se")]
+        runtimes = [CudaRuntime(bundle, torch.device("cuda:0"), "bf16") for bundle in bundles]
+        tiles = tiles_of(32, size=256)
+        alone = [runtime(tiles) for runtime in runtimes]
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(10):
+                for got, expected in zip(pool.map(lambda r: r(tiles), runtimes), alone, strict=True):
+                    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+    def test_memory_runs_out(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Most of the device's memory is taken; results are those of an empty device."""
+        bundle, tiles = bundle_of("gct", A0_STAGES, 256), tiles_of(256, size=256)
+        device = torch.device("cuda:0")
+        expected = CudaRuntime(bundle, device, "fp32")(tiles)
+        runtime = CudaRuntime(bundle, device, "fp32")
+        runtime(tiles[:8])  # libraries are loaded
+        torch.cuda.empty_cache()
+        total = torch.cuda.get_device_properties(device).total_memory
+        try:
+            torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(device) + 2**29) / total, device)
+            pending = [runtime.start(tiles) for _ in range(4)]
+            for result in pending:
+                np.testing.assert_allclose(result(), expected, atol=1e-3)
+            assert "GPU memory is too small for 256 tiles" in caplog.text
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0, device)
+            torch.cuda.empty_cache()
+
+    def test_classes_stay(self) -> None:
+        """The shipped bundle on drawn tiles: at most 0.2 % get another class than in fp32."""
+        bundle, random = load_bundle(), np.random.default_rng(1)
+        tiles = np.concatenate([render_tiles(one, 350, random) for one in TileClass])
+        classes = {}
+        for precision in ("fp32", "bf16", "fp16"):
+            runtime = choose_runtime(bundle, "cuda", precision, require_gpu=True)
+            found = [runtime(tiles[first : first + 256]) for first in range(0, len(tiles), 256)]
+            classes[precision] = np.concatenate(found).argmax(axis=1)
+        assert len(np.unique(classes["fp32"])) == 6
+        for precision in ("bf16", "fp16"):
+            assert np.mean(classes[precision] != classes["fp32"]) <= 0.002, precision

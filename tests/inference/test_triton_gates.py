@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,6 +118,33 @@ class TestKernels:
         block = TritonForm(form_of("gct")).last
         with pytest.raises(ValueError, match="channels-last"):
             block.finish(torch.zeros(2, 48, 4, 4, device=DEVICE))
+
+    def test_they_compile_for_a_gpu(self, tmp_path: Path) -> None:
+        """Triton needs no GPU for that; and what its interpreter runs is not all that it compiles."""
+        code = (
+            "import triton\n"
+            "from triton.backends.compiler import GPUTarget\n"
+            "from triton.compiler import ASTSource\n"
+            "from her2bridge.inference.runtime import triton_gates as gates\n"
+            "def compile(kernel, types, **fixed):\n"
+            "    types = types.split()\n"
+            "    names = kernel.arg_names\n"
+            "    signature = dict(zip(names, types + ['constexpr'] * len(fixed), strict=True))\n"
+            "    source = ASTSource(kernel, signature, {(names.index(name),): fixed[name] for name in fixed})\n"
+            "    assert triton.compile(source, target=GPUTarget('cuda', 80, 32)).asm['ptx']\n"
+            "for maps in ('*fp32', '*bf16'):\n"
+            "    for on in (True, False):\n"
+            "        compile(gates._sum_kernel, maps + ' *fp32 *fp32 *fp32 i32 i32', CHANNELS=48, SQUARED=on,\n"
+            "                POSITIVE=on, ROWS=1024, BLOCK_ROWS=64, BLOCK_CHANNELS=64)\n"
+            "        compile(gates._scale_kernel, maps + ' *fp32 *fp32 i32', CHANNELS=48, GATED=on, BLOCK=2048)\n"
+            "compile(gates._gct_kernel, '*fp32 *fp32 *fp32 *fp32 *fp32 i32 fp32', CHANNELS=48, BLOCK_CHANNELS=64)\n"
+        )
+        environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+        environment["TRITON_CACHE_DIR"] = str(tmp_path)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, timeout=240, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
 
 
 class TestFallingBack:

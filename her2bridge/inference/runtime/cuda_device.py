@@ -7,6 +7,7 @@ to a queue is done in order, some time after ``run`` returned; an event tells wh
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from her2bridge.model.inference_form import InferenceForm
 
 _LOG = logging.getLogger(__name__)
+_ONE_AT_A_TIME = threading.RLock()  # the settings of convolutions, and recording, are the process's
 
 Work = Callable[[], object]
 
@@ -156,6 +158,7 @@ def _on(stream: torch.cuda.Stream) -> Iterator[None]:
     """Work of this thread goes to the stream and its device. Convolutions are tried for the fastest way (their shapes
     recur), and fp32 is fp32: without TF32, which torch would allow them."""
     with (
+        _ONE_AT_A_TIME,
         torch.cuda.stream(stream),
         torch.inference_mode(),
         torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False),

@@ -31,22 +31,24 @@ _ROWS = 1024  # of a map that one program sums: enough programs to fill a GPU, a
 _TILE = 4096  # values at once
 _FLAT = 2048  # values of a program that scales
 
+# The kernels' other arguments bear no types: Triton would look those up among what a kernel may use.
+
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _sum_kernel(
-    maps: Any,
-    bias: Any,
-    sums: Any,
-    positive: Any,
-    pixels: Any,
-    chunks: Any,
+def _sum_kernel(  # type: ignore[no-untyped-def]
+    maps,
+    bias,
+    sums,
+    positive,
+    pixels,
+    chunks,
     CHANNELS: constexpr,
     SQUARED: constexpr,
     POSITIVE: constexpr,
     ROWS: constexpr,
     BLOCK_ROWS: constexpr,
     BLOCK_CHANNELS: constexpr,
-) -> None:
+):
     """Of ``ROWS`` pixels of one map: the channels' sums of (x + bias), squared or not, and of relu(x + bias)."""
     image, chunk = tl.program_id(0).to(tl.int64), tl.program_id(1)
     channel = tl.program_id(2) * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)
@@ -69,17 +71,17 @@ def _sum_kernel(
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _gct_kernel(
-    sums: Any,
-    alpha_squared: Any,
-    scale: Any,
-    beta: Any,
-    gates: Any,
-    chunks: Any,
-    eps: Any,
+def _gct_kernel(  # type: ignore[no-untyped-def]
+    sums,
+    alpha_squared,
+    scale,
+    beta,
+    gates,
+    chunks,
+    eps,
     CHANNELS: constexpr,
     BLOCK_CHANNELS: constexpr,
-) -> None:
+):
     """GCT's factors of one map, from the sums of squares of its chunks."""
     image = tl.program_id(0)
     channel = tl.arange(0, BLOCK_CHANNELS)
@@ -97,9 +99,9 @@ def _gct_kernel(
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _scale_kernel(
-    maps: Any, bias: Any, gates: Any, values: Any, CHANNELS: constexpr, GATED: constexpr, BLOCK: constexpr
-) -> None:
+def _scale_kernel(  # type: ignore[no-untyped-def]
+    maps, bias, gates, values, CHANNELS: constexpr, GATED: constexpr, BLOCK: constexpr
+):
     """In place: relu(x + bias), times the map's gates."""
     image = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
