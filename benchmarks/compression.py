@@ -9,9 +9,11 @@ missing, int8 is left out. To have it, in a copy of the environment:
     python -m venv NNCF && NNCF/bin/pip install -c constraints.txt nncf==3.4.0 -e '.[openvino]'
     NNCF/bin/python benchmarks/compression.py CORES
 
-Pruned: the smallest weights of each convolution set to zero; or the output channels of smallest L1 norm (of the fused
-kernel) taken out of each block, without and with a short training on the calibration's tiles, whose labels are what the
-whole network says of them. The reference is the fused network in torch, fp32.
+Pruned: the smallest weights of each convolution set to zero; or output channels taken out of each block, those of
+smallest L1 norm (of the fused kernel) or those that vary least over the calibration's tiles, their mean put into the
+next bias; without and with a short training on these tiles, whose labels are what the whole network says of them.
+
+The reference is the fused network in torch, fp32.
 """
 
 from __future__ import annotations
@@ -51,6 +53,20 @@ from her2bridge.training.fit import FitSettings, fit
 from her2bridge.training.recipes import MODERN
 from her2bridge.training.samples import Samples
 
+GATES = [
+    "ReduceL2",
+    "ReduceMean",
+    "ReduceSum",
+    "MatMul",
+    "Multiply",
+    "Add",
+    "Sqrt",
+    "Power",
+    "Divide",
+    "Tanh",
+    "Sigmoid",
+]
+"""OpenVINO's operations of gates, pooling and last layer; not of convolutions."""
 LEFT = 1 / 3
 """The part of each slide that calibration and training may see."""
 TO_TRAIN = dataclasses.replace(
@@ -80,8 +96,8 @@ class Variant:
     note: str = ""
 
 
-def by_side(pictures: Sequence[Picture], spec: TileSpec, *, left: bool) -> Iterator[Part]:
-    """Parts of which only the tiles wholly in the left third of the slide are kept, or only those right of it."""
+def by_side(pictures: Sequence[Picture], spec: TileSpec, *, left: bool, every: int = 1) -> Iterator[Part]:
+    """Parts with only the tiles wholly in the left third of the slide, or only those right of it; of these each nth."""
     widths = {}
     for picture in pictures:
         with open_slide(picture.source) as slide:
@@ -89,7 +105,8 @@ def by_side(pictures: Sequence[Picture], spec: TileSpec, *, left: bool) -> Itera
     for part in parts(pictures, spec):
         x = part.grid.origins()[:, 0] - part.shift[0]
         border = widths[part.source.path] * LEFT
-        kept = x + part.grid.side <= border if left else x >= border
+        kept = np.array(x + part.grid.side <= border if left else x >= border)
+        kept[np.arange(len(kept)) % every != 0] = False
         yield dataclasses.replace(part, grid=part.grid.only(kept), name=f"{part.name}-{'left' if left else 'right'}")
 
 
@@ -144,19 +161,21 @@ def file_mb(model: Any) -> float:
 
 
 def quantised(bundle: Bundle, tiles: ByteArray) -> Iterator[Variant]:
-    """int8 by NNCF: with its preset for networks whose activations are not symmetric, and with the faster one."""
+    """int8 by NNCF: all that it would quantise, and the convolutions alone."""
     if importlib.util.find_spec("nncf") is None:
         print("int8 is left out: NNCF is not installed (see --help).")
         return
     openvino_runtime._openvino()  # without telemetry, before NNCF imports it
     import nncf
 
-    for preset in (nncf.QuantizationPreset.MIXED, nncf.QuantizationPreset.PERFORMANCE):
+    data = nncf.Dataset([tiles[n : n + 1] for n in range(len(tiles))])
+    mixed = partial(nncf.quantize, preset=nncf.QuantizationPreset.MIXED, subset_size=len(tiles))
+    kinds = {"everything": mixed, "but for the gates": partial(mixed, ignored_scope=nncf.IgnoredScope(types=GATES))}
+    for name, quantise in kinds.items():
         began = time.perf_counter()
-        data = nncf.Dataset([tiles[n : n + 1] for n in range(len(tiles))])
-        model = nncf.quantize(to_openvino(fuse(bundle.network()), bundle), data, preset=preset, subset_size=len(tiles))
+        model = quantise(to_openvino(fuse(bundle.network()), bundle), data)
         took = f"{len(tiles)} tiles, {time.perf_counter() - began:.0f} s"
-        yield Variant(f"int8, NNCF, {preset.value}", model, took)
+        yield Variant(f"int8 by NNCF, {name}", model, took)
 
 
 def blocks_of(network: RepVGG) -> list[SingleBlock]:
@@ -175,25 +194,61 @@ def without_small_weights(network: RepVGG, share: float) -> RepVGG:
     return fused
 
 
-def without_small_channels(network: RepVGG, share: float) -> RepVGG:
-    """The fused network with that share of every block's output channels taken out: those whose kernel's L1 norm is
-    least. Fused blocks are a chain, so the next block only loses the inputs."""
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Mean and standard deviation of a block's output over the calibration's tiles, by channel, float32 [c] each."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+
+def maps_of(network: RepVGG, tiles: ByteArray, bundle: Bundle) -> list[Maps]:
+    """Of every block of the fused network, in order."""
+    fused, seen = fuse(network), []  # type: ignore[var-annotated]
+
+    def look(_: nn.Module, __: object, output: torch.Tensor) -> None:
+        seen.append(torch.stack([output.mean(dim=(0, 2, 3)), output.square().mean(dim=(0, 2, 3))]))
+
+    blocks = blocks_of(fused)
+    for block in blocks:
+        block.register_forward_hook(look)
+    run = Plain(fused, bundle, torch.device("cpu"), torch.float32)
+    for start in range(0, len(tiles) // 4 * 4, 4):
+        run(tiles[start : start + 4])
+    moments = [torch.stack(seen[number :: len(blocks)]).mean(dim=0) for number in range(len(blocks))]
+    return [Maps(first, (second - first.square()).clamp(min=0).sqrt()) for first, second in moments]
+
+
+def without_small_channels(network: RepVGG, share: float, maps: Sequence[Maps], *, by: str = "L1") -> RepVGG:
+    """The fused network with that share of every block's output channels taken out: those whose kernel's L1 norm, or
+    whose ``variation`` over the calibration's tiles, is least. Fused blocks are a chain, so the next block only loses
+    inputs; what those were on average goes into its bias."""
     fused = fuse(network)
     blocks = blocks_of(fused)
     inputs: torch.Tensor | None = None
     with torch.no_grad():
-        for block in blocks:
+        for block, its_maps, before in zip(blocks, maps, [None, *maps[:-1]], strict=True):
             conv = block.conv
             keeps = max(8, round(conv.out_channels * (1 - share) / 8) * 8)  # vector units want multiples
-            kept = conv.weight.abs().sum(dim=(1, 2, 3)).argsort(descending=True)[:keeps].sort().values
+            size = conv.weight.abs().sum(dim=(1, 2, 3)) if by == "L1" else its_maps.deviation
+            kept = size.argsort(descending=True)[:keeps].sort().values
+            if before is not None:
+                conv.bias += conv.weight.sum(dim=(2, 3)) @ _lost(before.mean, inputs)  # type: ignore[operator]
             block.conv = _cut(conv, kept, inputs)
             block.attention = _cut_attention(block.attention, kept, conv.out_channels)
             inputs = kept
         head = nn.Linear(len(inputs), fused.head.out_features)  # type: ignore[arg-type]
         head.weight.copy_(fused.head.weight[:, inputs])
-        head.bias.copy_(fused.head.bias)
+        head.bias.copy_(fused.head.bias + fused.head.weight @ _lost(maps[-1].mean, inputs))
         fused.head = head
     return fused
+
+
+def _lost(mean: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+    """The means of the channels that are no longer there; zero for those that are."""
+    lost = mean.clone()
+    lost[kept] = 0.0
+    return lost
 
 
 def _cut(conv: nn.Conv2d, kept: torch.Tensor, inputs: torch.Tensor | None) -> nn.Conv2d:
@@ -234,14 +289,16 @@ def pruned(bundle: Bundle, tiles: ByteArray, reference: Classify, asked: argpars
         model = to_openvino(without_small_weights(bundle.network(), share), bundle)
         yield Variant(f"{share:.0%} of the weights zero", model)
     labels = classify_all(reference, tiles).argmax(axis=1).astype(np.int64) if asked.channels else np.empty(0)
+    maps = maps_of(bundle.network(), tiles, bundle) if asked.channels else []
     for share in asked.channels:
-        small = without_small_channels(bundle.network(), share)
-        yield Variant(f"{share:.0%} fewer channels", to_openvino(small, bundle))
+        for by in ("L1", "variation"):
+            small = without_small_channels(bundle.network(), share, maps, by=by)
+            yield Variant(f"{share:.0%} fewer channels, by {by}", to_openvino(small, bundle))
         if not asked.no_training:
             began = time.perf_counter()
             small = trained_on(small, tiles, labels, bundle)
             took = f"{TO_TRAIN.epochs} × {len(tiles)} tiles, {time.perf_counter() - began:.0f} s"
-            yield Variant(f"{share:.0%} fewer channels, trained on", to_openvino(small, bundle), took)
+            yield Variant(f"{share:.0%} fewer channels, by {by}, trained on", to_openvino(small, bundle), took)
 
 
 def parsed() -> argparse.Namespace:
@@ -252,6 +309,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("cores", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--tiles", type=int, default=2_000, help="on which flips are counted")
+    parser.add_argument("--every", type=int, default=1, help="of a slide's tiles look at each nth only")
     parser.add_argument("--calibration", type=int, default=300, help="tiles for int8 and for training after pruning")
     parser.add_argument("--drawn", type=int, default=1, help="how many drawn slides; each takes a minute once")
     parser.add_argument("--zeros", type=shares, default="10,20,30,40,50", help="%% of weights; comma between")
@@ -284,7 +342,7 @@ def main() -> None:
     variants = [Variant("fp32", to_openvino(fuse(bundle.network()), bundle))]
     variants += [*quantised(bundle, calibration), *pruned(bundle, calibration, reference, asked)]
     ready = [compiled(one.model, bundle) for one in variants]
-    found = look(by_side(pictures, bundle.spec, left=False), [reference, *ready], asked.tiles)
+    found = look(by_side(pictures, bundle.spec, left=False, every=asked.every), [reference, *ready], asked.tiles)
     tiles = some_tiles(asked.batch)
     calls: list[Call] = [partial(_often, one, tiles) for one in ready]
     speeds = take_turns(calls, asked.batch, asked.seconds, asked.rounds)
