@@ -21,7 +21,7 @@ from her2bridge.qupath.via_files.java_nodes import (
     StreamError,
     Text,
 )
-from her2bridge.qupath.via_files.java_runs import Run
+from her2bridge.qupath.via_files.java_runs import Run, distinct
 
 Spec: TypeAlias = tuple[int, int, str | None, tuple[tuple[str, str, str | None], ...]]
 """serialVersionUID, flags, parent and fields (type code, name, signature) of a class."""
@@ -127,7 +127,7 @@ class Maker:
 
     def __init__(self, nodes: list[Keyed | Run]) -> None:
         self.nodes = nodes
-        self._descs = {node.name: node for node in nodes if isinstance(node, ClassDesc)}
+        self._descs = {node.name: node for node in distinct(nodes) if isinstance(node, ClassDesc)}
         self._texts: dict[str, Text] = {}
         self._integers: dict[int, Object] = {}
 

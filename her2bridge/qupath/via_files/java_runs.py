@@ -8,7 +8,7 @@ are columns: for each slot, positions in the buffer. A ``Run`` reads as the obje
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -210,6 +210,11 @@ class Run(Rows):
             values = np.ascontiguousarray((column + BASE_HANDLE).astype(">u4"))
             out[places[:, None] + np.arange(4)] = values.view(np.uint8).reshape(-1, 4)
         return out.tobytes()
+
+
+def distinct(nodes: Sequence[Keyed | Run]) -> Collection[Keyed | Run]:
+    """The nodes of a graph, each once, in order: a run stands at the keys of all that its objects define."""
+    return dict(zip(map(id, nodes), nodes, strict=True)).values()
 
 
 def _leading(flags: npt.NDArray[np.bool_]) -> int:

@@ -14,7 +14,7 @@ from her2bridge.qupath.seam import OWNERSHIP_KEY, NewTiles, PathClassRef, PathOb
 from her2bridge.qupath.via_files.java_forms import form_of
 from her2bridge.qupath.via_files.java_maker import Maker
 from her2bridge.qupath.via_files.java_nodes import Block, ClassDesc, Node, Object, Part, StreamError
-from her2bridge.qupath.via_files.java_runs import Run
+from her2bridge.qupath.via_files.java_runs import Run, distinct
 from her2bridge.qupath.via_files.path_objects import OBJECT_ID, PACKAGE, class_ref, list_items, measurements_of
 from her2bridge.qupath.via_files.rois import GEOMETRY, POLYGON, RECTANGLE, box_of
 from her2bridge.records import IntArray
@@ -34,10 +34,10 @@ class Objects:
     def __init__(self, maker: Maker) -> None:
         self.maker = maker
         self._classes: dict[PathClassRef, Object] = {}
-        for run in {id(node): node for node in maker.nodes if isinstance(node, Run)}.values():
+        for run in (node for node in distinct(maker.nodes) if isinstance(node, Run)):
             if any(isinstance(slot.node, ClassDesc) and slot.node.name == _PATH_CLASS for slot in run.form.slots):
                 list(run.objects())  # each has a PathClass of its own, which so becomes a node
-        for node in maker.nodes:
+        for node in distinct(maker.nodes):
             if isinstance(node, Object) and node.name == _PATH_CLASS:
                 found = class_ref(node)
                 if found is not None:

@@ -260,9 +260,13 @@ def _texts(run: Run, node: Node) -> list[str] | None:
         keys = run.referred(slot)
         known = {key: str(run.resolve(key)) for key in np.unique(keys).tolist()}
         return [known[key] for key in keys.tolist()]
-    starts, widths = run.places(slot)
-    data = run.data
-    return [str(Text(0, data[a : a + w])) for a, w in zip(starts.tolist(), widths.tolist(), strict=True)]
+    values, widths = run.arrays_of(slot)
+    data, ends = values.tobytes(), np.cumsum(widths)
+    places = list(zip((ends - widths).tolist(), ends.tolist(), strict=True))
+    if data.isascii():  # as UUIDs are: all decoded at once
+        text = data.decode("ascii")
+        return [text[first:end] for first, end in places]
+    return [str(Text(0, data[first:end])) for first, end in places]
 
 
 def class_names_of(run: Run) -> list[str | None]:
