@@ -97,6 +97,7 @@ def fits(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]
         if len(points) >= 3:
             tiles = [row["tiles"] for row in points]
             found[kind] = {what: line(tiles, [row[what] for row in points]) for what in ("s", "peak MB")}
+            del found[kind]["peak MB"]["exponent"]  # memory is nearly all start-up: what is above says nothing
     return found
 
 
