@@ -122,6 +122,7 @@ def draw(rows: Sequence[dict[str, Any]], found: dict[str, dict[str, dict[str, fl
         chart.set(xlabel="tiles", ylabel=title, title=network)
         chart.set_xlim(left=0)
         chart.set_ylim(bottom=0)
+        chart.locator_params(axis="x", nbins=5)
         chart.xaxis.set_major_formatter("{x:,.0f}")
         chart.tick_params(axis="x", labelsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
