@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from her2bridge.errors import UsageError
-from her2bridge.inference.runtime.torch_runtime import Hardware, resolve_precision
+from her2bridge.inference.runtime.torch_runtime import Hardware, precisions, resolve_precision
 from her2bridge.records import IntArray, TileClass
 from her2bridge.training import distributed
 from her2bridge.training.recipes import Recipe
@@ -46,8 +46,9 @@ def precision_of(recipe: Recipe, wanted: str, device: torch.device, hardware: Ha
             where="--precision",
             next_step="Give auto, bf16 or fp32.",
         )
-    if wanted == "auto" and not recipe.mixed_precision:
-        return torch.float32
+    if wanted == "auto":
+        has_bf16 = recipe.mixed_precision and "bf16" in precisions(device, hardware)
+        return torch.bfloat16 if has_bf16 else torch.float32
     return torch.bfloat16 if resolve_precision(wanted, device, hardware) == "bf16" else torch.float32
 
 

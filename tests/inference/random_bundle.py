@@ -18,8 +18,8 @@ CARD = {"name": "tiny", "transform": {"mean": [0.7, 0.65, 0.6], "std": [0.2, 0.2
 class Hardware:
     """A machine as told."""
 
-    def __init__(self, cuda: int = 0, *, mps: bool = False, cuda_bf16: bool = True, cpu_bf16: bool = False) -> None:
-        self._cuda, self._mps, self._cuda_bf16, self._cpu_bf16 = cuda, mps, cuda_bf16, cpu_bf16
+    def __init__(self, cuda: int = 0, *, mps: bool = False, capability: int = 8, cpu_bf16: bool = False) -> None:
+        self._cuda, self._mps, self._capability, self._cpu_bf16 = cuda, mps, capability, cpu_bf16
 
     def cuda_devices(self) -> list[str]:
         return ["NVIDIA Made Up"] * self._cuda
@@ -27,8 +27,11 @@ class Hardware:
     def has_mps(self) -> bool:
         return self._mps
 
+    def cuda_has_fp16(self, index: int) -> bool:
+        return self._capability >= 7
+
     def cuda_has_bf16(self, index: int) -> bool:
-        return self._cuda_bf16
+        return self._capability >= 8
 
     def cpu_has_bf16(self) -> bool:
         return self._cpu_bf16

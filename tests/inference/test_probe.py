@@ -19,6 +19,9 @@ class TwoGpus:
     def has_mps(self) -> bool:
         return True
 
+    def cuda_has_fp16(self, index: int) -> bool:
+        return True
+
     def cuda_has_bf16(self, index: int) -> bool:
         return True
 

@@ -99,9 +99,11 @@ class TestPrecision:
     @pytest.mark.parametrize(
         ("wanted", "device", "hardware", "precision"),
         [
-            ("auto", "cuda:0", Hardware(1), "bf16"),
-            ("auto", "cuda:0", Hardware(1, cuda_bf16=False), "fp32"),
-            ("fp16", "cuda:0", Hardware(1, cuda_bf16=False), "fp16"),
+            ("auto", "cuda:0", Hardware(1), "fp16"),
+            ("bf16", "cuda:0", Hardware(1), "bf16"),
+            ("auto", "cuda:0", Hardware(1, capability=7), "fp16"),
+            ("auto", "cuda:0", Hardware(1, capability=6), "fp32"),
+            ("fp16", "cuda:0", Hardware(1, capability=6), "fp16"),
             ("auto", "cpu", Hardware(cpu_bf16=True), "bf16"),
             ("auto", "cpu", Hardware(), "fp32"),
             ("fp32", "cpu", Hardware(cpu_bf16=True), "fp32"),
@@ -116,7 +118,7 @@ class TestPrecision:
         [
             ("fp16", "cpu", Hardware(cpu_bf16=True)),
             ("bf16", "cpu", Hardware()),
-            ("bf16", "cuda:0", Hardware(1, cuda_bf16=False)),
+            ("bf16", "cuda:0", Hardware(1, capability=7)),
             ("bf16", "mps", Hardware(mps=True)),
             ("int8", "cpu", Hardware()),
         ],

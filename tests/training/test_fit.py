@@ -257,19 +257,25 @@ def test_too_few_tiles_and_devices_that_are_not_here() -> None:
 
 
 def test_bf16_only_where_recipe_and_device_say_so() -> None:
-    class Cpu:
+    class Made:
         def __init__(self, has_bf16: bool) -> None:
             self.has_bf16 = has_bf16
 
         def cpu_has_bf16(self) -> bool:
             return self.has_bf16
 
+        def cuda_has_bf16(self, index: int) -> bool:
+            return self.has_bf16
+
     place = torch.device("cpu")
     found = [
-        precision_of(replace(MODERN, mixed_precision=mixed), "auto", place, Cpu(has))  # type: ignore[arg-type]
+        precision_of(replace(MODERN, mixed_precision=mixed), "auto", place, Made(has))  # type: ignore[arg-type]
         for mixed, has in ((True, True), (True, False), (False, True))
     ]
     assert found == [torch.bfloat16, torch.float32, torch.float32]
+    gpu = torch.device("cuda", 0)  # where scoring takes fp16
+    found = [precision_of(MODERN, wanted, gpu, Made(True)) for wanted in ("auto", "bf16", "fp32")]  # type: ignore[arg-type]
+    assert found == [torch.bfloat16, torch.bfloat16, torch.float32]
 
 
 def test_logits_leave_the_network_as_it_was() -> None:

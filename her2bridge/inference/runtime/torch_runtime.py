@@ -80,8 +80,12 @@ class Hardware(Protocol):
         """Whether Apple's GPU is there."""
         ...
 
+    def cuda_has_fp16(self, index: int) -> bool:
+        """Whether the device has matrix units for fp16 (compute capability 7.0 and later)."""
+        ...
+
     def cuda_has_bf16(self, index: int) -> bool:
-        """Whether the device multiplies bf16 in hardware (compute capability 8.0 and later)."""
+        """Whether they multiply bf16, too (compute capability 8.0 and later)."""
         ...
 
     def cpu_has_bf16(self) -> bool:
@@ -97,6 +101,9 @@ class TorchHardware:
 
     def has_mps(self) -> bool:
         return torch.backends.mps.is_available()
+
+    def cuda_has_fp16(self, index: int) -> bool:
+        return torch.cuda.get_device_capability(index) >= (7, 0)
 
     def cuda_has_bf16(self, index: int) -> bool:
         return torch.cuda.get_device_capability(index) >= (8, 0)
@@ -149,8 +156,9 @@ def resolve_device(wanted: str, require_gpu: bool, hardware: Hardware) -> torch.
 def resolve_precision(wanted: str, device: torch.device, hardware: Hardware) -> str:
     """fp32, bf16 or fp16: what ``wanted`` (or ``auto``) stands for on the device.
 
-    ``auto`` takes bf16 where the hardware multiplies it and fp32 elsewhere; fp16, whose range a sum of squares over a
-    tile leaves, only runs where it is asked for.
+    ``auto`` takes fp16 on CUDA devices with matrix units for it: it rounds 8 times finer than bf16 at the same speed,
+    and no map of the network comes near its largest number (the gates' sums are fp32). On CPUs that multiply bf16 it is
+    bf16, elsewhere fp32.
 
     Raises:
         UsageError: the device does not run it.
@@ -159,13 +167,9 @@ def resolve_precision(wanted: str, device: torch.device, hardware: Hardware) -> 
         raise UsageError(
             f"There is no precision called {wanted!r}.", where="--precision", next_step=f"Give {', '.join(PRECISIONS)}."
         )
-    runs = {"fp32"}
-    if device.type == "cuda":
-        runs |= {"fp16", "bf16"} if hardware.cuda_has_bf16(device.index or 0) else {"fp16"}
-    elif device.type == "mps":
-        runs |= {"fp16"}
-    elif hardware.cpu_has_bf16():
-        runs |= {"bf16"}
+    runs = precisions(device, hardware)
+    if wanted == "auto" and device.type == "cuda":
+        return "fp16" if hardware.cuda_has_fp16(device.index or 0) else "fp32"
     if wanted == "auto":
         return "bf16" if "bf16" in runs else "fp32"
     if wanted not in runs:
@@ -175,6 +179,15 @@ def resolve_precision(wanted: str, device: torch.device, hardware: Hardware) -> 
             next_step=f"Give auto, or one of {', '.join(sorted(runs))}.",
         )
     return wanted
+
+
+def precisions(device: torch.device, hardware: Hardware) -> set[str]:
+    """Those that the device computes in."""
+    if device.type == "cuda":
+        return {"fp32", "fp16", "bf16"} if hardware.cuda_has_bf16(device.index or 0) else {"fp32", "fp16"}
+    if device.type == "mps":
+        return {"fp32", "fp16"}
+    return {"fp32", "bf16"} if hardware.cpu_has_bf16() else {"fp32"}
 
 
 def _listed(hardware: Hardware) -> str:
