@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from bench import machine, machine_told, markdown_table, versions, write_json
 from many_tiles import Part, Picture, cores, drawn, parts
-from network import Call, some_tiles, take_turns
+from network import Call, repeated, some_tiles, take_turns
 from precision import Classify, Plain, classify_all, row_of
 from torch import nn
 
@@ -344,7 +344,7 @@ def main() -> None:
     ready = [compiled(one.model, bundle) for one in variants]
     found = look(by_side(pictures, bundle.spec, left=False, every=asked.every), [reference, *ready], asked.tiles)
     tiles = some_tiles(asked.batch)
-    calls: list[Call] = [partial(_often, one, tiles) for one in ready]
+    calls: list[Call] = [repeated(one, tiles) for one in ready]
     speeds = take_turns(calls, asked.batch, asked.seconds, asked.rounds)
     rows = []
     for number, (variant, speed) in enumerate(zip(variants, speeds, strict=True), 1):
@@ -355,11 +355,6 @@ def main() -> None:
     print(markdown_table(rows))
     if asked.json:
         write_json(asked.json, "compression", rows, versions=versions("torch", "openvino", "nncf"), batch=asked.batch)
-
-
-def _often(classify: Classify, tiles: ByteArray, times: int) -> None:
-    for _ in range(times):
-        classify(tiles)
 
 
 def look(found: Iterator[Part], ready: Sequence[Classify], tiles: int) -> list[tuple[Part, list[Any]]]:

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from her2bridge.errors import Her2BridgeError
 from her2bridge.experiments.peers import PEERS, build_peer
+from her2bridge.inference.onnx_export import export_onnx
 from her2bridge.inference.runtime import openvino_runtime
 from her2bridge.inference.runtime.base import Pending, Runtime, normalisation
 from her2bridge.inference.runtime.choose import choose_runtime
@@ -135,7 +136,28 @@ def in_openvino(module: nn.Module, tiles: ByteArray) -> Call:
     model.reshape([-1, SIZE, SIZE, 3])
     hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     compiled = library.Core().compile_model(model, "CPU", hints)
-    return lambda times: [compiled(tiles) for _ in range(times)]
+    return repeated(compiled, tiles)
+
+
+def in_onnx_runtime(bundle: Bundle) -> Callable[[ByteArray], Any]:
+    """The network as we export it, in ONNX Runtime on the CPU: tiles to probabilities.
+
+    Raises:
+        UsageError: onnx or ONNX Runtime is not installed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        content = export_onnx(bundle, Path(folder) / "network.onnx").path.read_bytes()
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return lambda tiles: session.run(None, {"pixels": np.ascontiguousarray(tiles)})[0]
+
+
+def repeated(classify: Callable[[ByteArray], object], tiles: ByteArray) -> Call:
+    """One batch after the other."""
+    return lambda times: [classify(tiles) for _ in range(times)]
 
 
 def paths(bundle: Bundle, attention: str, device: torch.device, precision: str, compiles: bool) -> Iterable[Way]:
@@ -160,6 +182,9 @@ def paths(bundle: Bundle, attention: str, device: torch.device, precision: str, 
     if device.type == "cpu" and precision == "fp32" and openvino_runtime.is_installed():
         module = FromPixels(fuse(bundle.network()), card, dtype, first)
         yield Way("OpenVINO, fused, as it converts", precision, attention, partial(in_openvino, module))
+    if device.type == "cpu" and precision == "fp32":
+        with suppress(Her2BridgeError):  # not installed
+            yield Way("ONNX Runtime, as exported", precision, attention, partial(repeated, in_onnx_runtime(bundle)))
     for name in ("torch", "openvino") if device.type == "cpu" else ("torch",):
         with suppress(Her2BridgeError, ImportError):  # not installed, or not in that precision
             runtime = choose_runtime(bundle, str(device), precision, runtime=name)
@@ -334,7 +359,7 @@ def main() -> None:
     print(f"\n{machine_told(machine())}; torch {torch.__version__}, {torch.get_num_threads()} threads\n")
     print(markdown_table(rows))
     if asked.json:
-        found = versions("torch", "torchvision", "openvino")
+        found = versions("torch", "torchvision", "openvino", "onnxruntime")
         write_json(asked.json, name, rows, versions=found, threads=torch.get_num_threads(), compared_at=at)
 
 

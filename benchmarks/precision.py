@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from bench import machine, machine_told, markdown_table, versions, write_json
 from many_tiles import Part, at_least, cores, drawn, parts
+from network import in_onnx_runtime
 from torch import Tensor, nn
 
 from her2bridge.errors import Her2BridgeError
@@ -103,12 +104,17 @@ def _openvino(bundle: Bundle, device: torch.device, precision: str) -> Classify:
     return OpenVinoRuntime(bundle, precision)
 
 
+def _onnx(bundle: Bundle, device: torch.device, precision: str) -> Classify:
+    return in_onnx_runtime(bundle)
+
+
 MAKERS: dict[str, Callable[[Bundle, torch.device], Classify]] = {
     f"{name}-{precision}": partial(make, precision=precision)
     for name, make, precisions in (
         ("torch", _torch, ("fp32", "bf16", "fp16")),
         ("rounded", _plain, ("bf16", "fp16")),
         ("openvino", _openvino, ("fp32", "bf16", "fp16")),
+        ("onnxruntime", _onnx, ("fp32",)),
     )
     for precision in precisions
 }
@@ -267,7 +273,9 @@ def main() -> None:
     )
     print(markdown_table(rows))
     if asked.json:
-        write_json(asked.json, "precision", rows, versions=versions("torch", "openvino"), model=bundle.sha256)
+        write_json(
+            asked.json, "precision", rows, versions=versions("torch", "openvino", "onnxruntime"), model=bundle.sha256
+        )
 
 
 if __name__ == "__main__":
