@@ -13,7 +13,7 @@ from shapely.geometry import Polygon, box
 from shapely.geometry.base import BaseGeometry
 
 from her2bridge.errors import SlideUnreadable
-from her2bridge.inference.reader import plan_blocks, read_tiles
+from her2bridge.inference.reader import _Batches, plan_blocks, read_tiles
 from her2bridge.records import ByteArray, Flip, IntArray, Region, Rotate, SlideSource, TileGrid, TileSpec
 from her2bridge.slides import Slide, open_slide
 from her2bridge.tiling import make_grid
@@ -108,6 +108,14 @@ class TestRead:
         full, rest = divmod(len(grid), batch_size)
         assert sizes == [batch_size] * full + [rest] * bool(rest)
         assert sorted(indices.tolist()) == list(range(len(grid)))
+
+    def test_a_batch_is_given_when_its_last_tile_is_there(self) -> None:
+        batches = _Batches(10, 4, 2)
+        assert sum(1 for _ in batches.rooms(7)) == 7
+        given = [[len(batch) for batch in batches.taken(ready)] for ready in (3, 4, 7)]
+        assert sum(1 for _ in batches.rooms(3)) == 3
+        given += [[len(batch) for batch in batches.taken(ready)] for ready in (7, 8, 9, 10)]
+        assert given == [[], [4], [], [], [4], [], [2]]
 
     def test_empty_grid(self, slide_path: Path) -> None:
         with open_slide(SlideSource(slide_path)) as slide:

@@ -493,9 +493,9 @@ class TestShared:
             raise ValueError("damaged")
 
         with ThreadPoolExecutor(2) as pool:
-            first = pool.submit(shared.get, 1, 2, 300, failing)
+            first = pool.submit(shared.get, 1, 3, 300, failing)
             assert begun.wait(30)
-            second = pool.submit(shared.get, 1, 2, 300, failing)
+            second = pool.submit(shared.get, 1, 3, 300, failing)
             go.set()
             for one in (first, second):
                 with pytest.raises(ValueError, match="damaged"):
