@@ -100,13 +100,16 @@ Device = Annotated[
 RequireGpu = Annotated[bool, typer.Option("--require-gpu", help="Fail rather than run on the CPU.")]
 Precision = Annotated[
     str,
-    typer.Option(metavar="auto|fp32|bf16|fp16", help="How the network computes; auto takes bf16 where it is fast."),
+    typer.Option(
+        metavar="auto|fp32|bf16|fp16",
+        help="How the network computes; auto takes what is fast here and changes no class, see docs/speed.md.",
+    ),
 ]
 Runtime = Annotated[
     str,
     typer.Option(
         metavar="auto|torch|openvino",
-        help="What computes the network; auto takes OpenVINO on a CPU if it is installed.",
+        help="What computes the network; on a CPU auto takes the faster one, measured once and remembered.",
     ),
 ]
 BatchSize = Annotated[

@@ -43,7 +43,7 @@ def predict_slide(
 
     Args:
         batch_size: tiles a call of the runtime.
-        workers: reading threads; default: one a core, four at most.
+        workers: reading threads; default: one a core, 32 at most.
         slide: the job's slide where it is open already; it is left open.
         on_progress: told after each batch how many tiles are done in all.
         watch: counts what is spent on pixels and on the network.

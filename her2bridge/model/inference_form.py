@@ -136,7 +136,7 @@ class SEGate(nn.Module):
 def _sum_of_squares(x: Tensor) -> Tensor:
     """Float32 [n, c] of [n, c, h, w]."""
     if x.device.type == "cpu" and x.dtype != torch.float16:
-        # torch's norm takes one value after the other on the CPU: five times slower than two vectorised passes.
+        # On a map that lies in the cache, two vectorised passes take a fraction of what torch's norm takes.
         return x.square().sum(dim=(2, 3), dtype=torch.float32)
     norm: Tensor = torch.linalg.vector_norm(x, dim=(2, 3), dtype=torch.float32)
     return norm.square()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from random_bundle import Hardware, random_bundle, some_tiles
 
 from her2bridge.errors import UsageError
@@ -16,6 +17,7 @@ from her2bridge.inference.runtime.base import Pending, Runtime
 from her2bridge.inference.runtime.choose import choose_runtime, measured
 from her2bridge.inference.runtime.openvino_runtime import OpenVinoRuntime
 from her2bridge.inference.runtime.torch_runtime import TorchRuntime
+from her2bridge.inference.second_look import DOUBT
 from her2bridge.records import ByteArray, Float32Array
 
 HERE = {"cpu": "made up", "cores": 2}
@@ -198,6 +200,23 @@ class TestChoice:
         content["entries"][0]["tiles_per_second"][f"{slower} fp32"] = 0.001
         cache.write_text(json.dumps(content))
         assert isinstance(choose_runtime(bundle, "cpu", "fp32", hardware=Hardware()), kind)
+
+    @pytest.mark.parametrize("name", ["torch", "openvino", "auto"])
+    def test_auto_takes_bf16_with_a_second_look(self, name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The CPU need not multiply bf16 for it to be tried: torch and OpenVINO emulate it."""
+        has_bf16 = Hardware(cpu_bf16=True)
+        monkeypatch.setattr(openvino_runtime, "resolve", lambda wanted: "bf16" if wanted == "auto" else wanted)
+        bundle, tiles = random_bundle(size=64), some_tiles(64)[:, ::4, ::4]
+        both = choose_runtime(bundle, "cpu", runtime=name, hardware=has_bf16)
+        assert both.precision == "bf16+fp32"
+        got, exact = both(tiles), TorchRuntime(bundle, torch.device("cpu"), "fp32")(tiles)
+        best = np.sort(exact, axis=1)
+        surely = best[:, -1] - best[:, -2] < DOUBT / 2  # in doubt, whoever rounds
+        assert surely.any()
+        assert not surely.all()
+        np.testing.assert_allclose(got[surely], exact[surely], atol=1e-4)
+        if name != "auto":
+            assert choose_runtime(bundle, "cpu", "bf16", runtime=name, hardware=has_bf16).precision == "bf16"
 
     def test_a_precision_that_neither_runs(self, cache: Path) -> None:
         with pytest.raises(UsageError) as error:

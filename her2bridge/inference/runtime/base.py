@@ -32,7 +32,7 @@ class Runtime(Protocol):
     Attributes:
         name: library and version, e.g. ``torch 2.13.0``.
         device: ``cpu``, ``cuda:0``, ``mps``.
-        precision: ``fp32``, ``bf16`` or ``fp16``, as it is run.
+        precision: ``fp32``, ``bf16`` or ``fp16``, as it is run; ``bf16+fp32``: doubtful tiles twice (``SecondLook``).
         depth: how many batches may be under way at once; 1 where starting a batch is computing it.
     """
 

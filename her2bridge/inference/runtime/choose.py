@@ -20,6 +20,7 @@ from her2bridge.inference.runtime.torch_runtime import (
     resolve_device,
     resolve_precision,
 )
+from her2bridge.inference.second_look import SecondLook
 from her2bridge.model.bundle import Bundle
 from her2bridge.version import version
 
@@ -37,8 +38,8 @@ def choose_runtime(
 ) -> Runtime:
     """The network, ready on the device: torch on GPUs; on the CPU the faster of torch and OpenVINO, by measurement.
 
-    A runtime or precision that is named is taken, or narrows what is compared. ``auto`` computes in bf16 only where the
-    hardware does.
+    A runtime or precision that is named is taken, or narrows what is compared. On CPUs whose hardware multiplies bf16,
+    ``auto`` computes in bf16, and in fp32 again what is then in doubt (``SecondLook``).
 
     Raises:
         DeviceUnavailable: the device is not here, or a GPU is required and none is.
@@ -59,7 +60,7 @@ def choose_runtime(
         from her2bridge.inference.runtime.cuda_runtime import CudaRuntime
 
         return CudaRuntime(bundle, place, resolved)
-    return TorchRuntime(bundle, place, resolved)
+    return _with_second_look(precision, resolved, lambda each: TorchRuntime(bundle, place, each))
 
 
 def measured(bundle: Bundle, precision: str = "auto") -> Speeds | None:
@@ -77,7 +78,8 @@ def _openvino(bundle: Bundle, place: torch.device, precision: str) -> Runtime:
             "OpenVINO is not installed.", where="runtime", next_step="Run pip install 'her2bridge[openvino]'."
         )
     try:
-        return openvino_runtime.OpenVinoRuntime(bundle, precision)
+        resolved = openvino_runtime.resolve(precision)
+        return _with_second_look(precision, resolved, lambda each: openvino_runtime.OpenVinoRuntime(bundle, each))
     except (ImportError, RuntimeError) as error:
         raise UsageError(
             f"OpenVINO cannot run this network ({type(error).__name__}: {str(error).splitlines()[0][:120]}).",
@@ -92,19 +94,30 @@ def _faster(bundle: Bundle, place: torch.device, precision: str, hardware: Hardw
     refused: UsageError | None = None
     try:
         in_openvino = openvino_runtime.resolve(precision)
-        candidates[f"openvino {in_openvino}"] = lambda: openvino_runtime.OpenVinoRuntime(bundle, in_openvino)
+        candidates[f"openvino {in_openvino}"] = lambda: _with_second_look(
+            precision, in_openvino, lambda each: openvino_runtime.OpenVinoRuntime(bundle, each)
+        )
     except UsageError as error:
         refused = error
     except (ImportError, RuntimeError) as error:
         _LOG.warning("OpenVINO cannot be used (%s); torch is", error)
     try:
         in_torch = resolve_precision(precision, place, hardware)
-        candidates[f"torch {in_torch}"] = lambda: TorchRuntime(bundle, place, in_torch)
+        candidates[f"torch {in_torch}"] = lambda: _with_second_look(
+            precision, in_torch, lambda each: TorchRuntime(bundle, place, each)
+        )
     except UsageError as error:
         refused = error
     if not candidates and refused is not None:
         raise refused
     return fastest(candidates, _conditions(bundle, precision), bundle.spec.size_px)
+
+
+def _with_second_look(wanted: str, resolved: str, make: Callable[[str], Runtime]) -> Runtime:
+    """The runtime in that precision; where ``auto`` made it bf16, doubtful tiles in fp32 too. Who names bf16 has it."""
+    if wanted == "auto" and resolved == "bf16":
+        return SecondLook(make("bf16"), lambda: make("fp32"))
+    return make(resolved)
 
 
 def _conditions(bundle: Bundle, precision: str) -> Conditions:
