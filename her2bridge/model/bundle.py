@@ -90,9 +90,9 @@ class Bundle:
         Raises:
             BundleDamaged: the weights are not what the card says.
         """
-        from her2bridge.model.repvgg import build
+        from her2bridge.model.repvgg import build_empty
 
-        network = build(_network_spec(self.card, self.path))
+        network = build_empty(_network_spec(self.card, self.path))
         tensors = _read_tensors(self.path)
         expected = _stored(network)
         _check_tensors(_of_the_network(tensors, self.card), expected, self.path)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from her2bridge.model.attention import GCT, SE
-from her2bridge.model.repvgg import RepVGG, SingleBlock, fold_batch_norm, fuse
+from her2bridge.model.repvgg import RepVGG, SingleBlock, conv3x3, fold_batch_norm, fuse
 
 
 def inference_form(network: RepVGG, dtype: torch.dtype = torch.float32) -> InferenceForm:
@@ -148,11 +148,7 @@ def _folded(block: SingleBlock) -> nn.Conv2d:
     weight, bias = conv.weight.detach(), conv.bias
     if isinstance(block.bn, nn.BatchNorm2d):
         weight, bias = fold_batch_norm(weight, block.bn)
-    folded = nn.Conv2d(conv.in_channels, conv.out_channels, 3, (conv.stride[0], conv.stride[1]), padding=1)
-    with torch.no_grad():
-        folded.weight.copy_(weight)
-        folded.bias.copy_(torch.zeros(conv.out_channels) if bias is None else bias)  # type: ignore[union-attr]
-    return folded.to(weight.device)
+    return conv3x3(weight, torch.zeros_like(weight[:, 0, 0, 0]) if bias is None else bias, conv.stride)
 
 
 def _gate(attention: nn.Module) -> GCTGate | SEGate | None:

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from her2bridge.model.attention import Attention, make_attention
 
@@ -126,6 +127,34 @@ def build(spec: NetworkSpec) -> RepVGG:
     return RepVGG(spec)
 
 
+def build_empty(spec: NetworkSpec) -> RepVGG:
+    """The same with weights undefined, for who sets them all: drawing random ones takes longer than reading a file."""
+    with _NothingDrawn():
+        return RepVGG(spec)
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """New layers keep what their memory holds."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+def conv3x3(weight: Tensor, bias: Tensor, stride: tuple[int, ...]) -> nn.Conv2d:
+    """A 3×3 convolution, padded, of these numbers, weight [out, in, 3, 3] and bias [out]; nothing drawn at random."""
+    outputs, inputs = weight.shape[:2]
+    with _NothingDrawn():
+        conv = nn.Conv2d(inputs, outputs, 3, (stride[0], stride[1]), padding=1)
+    conv.weight = nn.Parameter(weight.detach().clone())
+    conv.bias = nn.Parameter(bias.detach().clone())
+    return conv
+
+
 def _make_block(spec: NetworkSpec, inputs: int, outputs: int, stride: int) -> nn.Module:
     if spec.block == "ecm":
         return Block(inputs, outputs, stride, spec.attention)
@@ -175,11 +204,7 @@ def fuse_block(block: Block) -> SingleBlock:
         identity = torch.eye(channels, dtype=conv.weight.dtype, device=conv.weight.device)[:, :, None, None]
         branches.append(widen_to_3x3(fold_batch_norm(identity, block.identity)))
     kernel = sum_branches(*branches)
-    fused = nn.Conv2d(conv.in_channels, conv.out_channels, 3, (conv.stride[0], conv.stride[1]), padding=1)
-    fused = fused.to(device=kernel.weight.device, dtype=kernel.weight.dtype)
-    with torch.no_grad():
-        fused.weight.copy_(kernel.weight)
-        fused.bias.copy_(kernel.bias)  # type: ignore[union-attr]
+    fused = conv3x3(kernel.weight, kernel.bias, conv.stride)
     return SingleBlock(fused, copy.deepcopy(block.attention)).train(block.training)
 
 
@@ -189,14 +214,9 @@ def fuse(network: RepVGG) -> RepVGG:
     Returns a deep copy; the network given is untouched. Fusing what is fused gives an equal copy. Outputs equal those
     of the network in eval mode to rounding.
     """
-    fused = copy.deepcopy(network).eval()
-    for stage in fused.stages:
-        if not isinstance(stage, nn.Sequential):
-            raise TypeError(f"a stage is a Sequential, not {type(stage).__name__}")
-        for index, block in enumerate(stage):
-            if isinstance(block, Block):
-                stage[index] = fuse_block(block)
-    return fused
+    # deepcopy takes from its memo what it would otherwise copy: the branches are not copied only to be thrown away.
+    blocks = [block for block in network.modules() if isinstance(block, Block)]
+    return copy.deepcopy(network, {id(block): fuse_block(block) for block in blocks}).eval()
 
 
 def count_parameters(network: nn.Module) -> int:

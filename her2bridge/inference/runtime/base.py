@@ -14,7 +14,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 RUNTIMES = ("auto", "torch", "openvino")
 
 
-_BATCH_SIZES = {"cpu": 32, "mps": 64, "cuda": 256}
+_BATCH_SIZES = {"cpu": 8, "mps": 64, "cuda": 256}
 
 
 def usual_batch_size(device: str) -> int:
