@@ -4,7 +4,9 @@ PYTHON ?= python3
 TORCH_PIP_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow lint types check bench clean
+RESULTS := benchmarks/results
+
+.PHONY: setup demo test test-slow lint types check bench bench-peers clean
 
 setup: .venv/.installed
 
@@ -33,9 +35,21 @@ types: setup
 
 check: lint types test
 
+# On a machine with nothing else to do. `make bench-peers` makes environments of WSInfer and TIAToolbox, 4 GB, in .bench.
 bench: setup
-	$(BIN)/python benchmarks/tiles_in_projects.py
-	$(BIN)/python benchmarks/tiling.py
+	$(BIN)/python benchmarks/startup.py --json $(RESULTS)/startup.json
+	$(BIN)/python benchmarks/reading.py --json $(RESULTS)/reading.json
+	$(BIN)/python benchmarks/network.py --json $(RESULTS)/network.json
+	$(BIN)/python benchmarks/network.py --peers --json $(RESULTS)/peers.json
+	$(BIN)/python benchmarks/growth.py --plot docs/images/growth.svg --json $(RESULTS)/growth.json
+	$(BIN)/python benchmarks/tiles_in_projects.py --json $(RESULTS)/tiles_in_projects.json
+	$(BIN)/python benchmarks/tiling.py --json $(RESULTS)/tiling.json
+	$(BIN)/python benchmarks/write_results.py
+
+bench-peers: setup
+	$(BIN)/python benchmarks/peers/setup.py --torch-pip-args="$(TORCH_PIP_ARGS)"
+	$(BIN)/python benchmarks/end_to_end.py --json $(RESULTS)/end_to_end.json
+	$(BIN)/python benchmarks/write_results.py
 
 clean:
 	rm -rf .venv demo
