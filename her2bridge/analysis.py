@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -75,7 +74,6 @@ class Network:
         self._settings = settings
         self._emit = emit
         self._runtime: Runtime | None = None
-        self._loading: Future[Runtime] | None = None
 
     @property
     def title(self) -> str:
@@ -99,13 +97,6 @@ class Network:
         """Tiles a call."""
         return self._settings.batch_size or usual_batch_size(self.runtime.device)
 
-    def begin_loading(self) -> None:
-        """Get the runtime ready in a thread, while a slide is opened; what goes wrong is raised by ``runtime``."""
-        if self._runtime is None and self._loading is None:
-            beside = ThreadPoolExecutor(1, thread_name_prefix="her2bridge-network")
-            self._loading = beside.submit(self._choose)
-            beside.shutdown(wait=False)
-
     def load(self) -> None:
         """Get the runtime ready; see ``runtime``."""
         _ = self.runtime
@@ -119,20 +110,14 @@ class Network:
             UsageError: a device or precision that cannot be.
         """
         if self._runtime is None:
-            self.begin_loading()
-            loading, self._loading = self._loading, None
-            assert loading is not None
-            self._runtime = loading.result()
+            from her2bridge.inference.runtime.choose import choose_runtime  # loads torch: a dry run does without
+
+            asked = self._settings
+            self._runtime = choose_runtime(
+                self.bundle, asked.device, asked.precision, require_gpu=asked.require_gpu, runtime=asked.runtime
+            )
             self._emit(RuntimeChosen(self._runtime.device, self._runtime.precision, self._runtime.name))
         return self._runtime
-
-    def _choose(self) -> Runtime:
-        from her2bridge.inference.runtime.choose import choose_runtime  # loads torch: a dry run does without
-
-        asked = self._settings
-        return choose_runtime(
-            self.bundle, asked.device, asked.precision, require_gpu=asked.require_gpu, runtime=asked.runtime
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,8 +188,6 @@ def analyse(image: ImageToScore, network: Network, settings: RunSettings, emit: 
     Raises:
         Her2BridgeError: of slide, calibration, regions or network.
     """
-    if image.renewed != frozenset():
-        network.begin_loading()
     with ExitStack() as stack:
         with watch.on(Stage.TILING):
             slide = stack.enter_context(open_slide(image.source))

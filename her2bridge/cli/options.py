@@ -102,7 +102,7 @@ Precision = Annotated[
     str,
     typer.Option(
         metavar="auto|fp32|bf16|fp16",
-        help="How the network computes; auto takes what is fast here and changes no class, see docs/speed.md.",
+        help="How the network computes; auto takes what is fast here and changes hardly any class: docs/speed.md.",
     ),
 ]
 Runtime = Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from her2bridge.inference.runtime.base import Pending, Runtime
-from her2bridge.records import BoolArray, ByteArray, Float32Array
+from her2bridge.records import BoolArray, ByteArray, Float32Array, TileClass
 
 _STEP = 41  # every so many pixels is looked at first; no divisor of a tile's side, so that no column is looked at alone
 
@@ -40,7 +40,7 @@ class OncePerColour:
         pending = self._runtime.start(tiles[is_new]) if is_new.any() else None
 
         def result() -> Float32Array:
-            probabilities = np.empty((len(tiles), 6), dtype=np.float32)
+            probabilities = np.empty((len(tiles), len(TileClass)), dtype=np.float32)
             if pending is not None:
                 probabilities[is_new] = pending()
             for row, colour in colours.items():

@@ -12,7 +12,7 @@ from shapely.geometry import box
 
 from her2bridge.errors import BundleDamaged, DeviceUnavailable, UsageError
 from her2bridge.inference.engine import SlideJob, predict_slide
-from her2bridge.inference.runtime import openvino_runtime, torch_runtime
+from her2bridge.inference.runtime import base, openvino_runtime, torch_runtime
 from her2bridge.inference.runtime.base import normalisation, softmax
 from her2bridge.inference.runtime.choose import choose_runtime
 from her2bridge.inference.runtime.torch_runtime import TorchRuntime, resolve_device, resolve_precision
@@ -37,6 +37,12 @@ class TestBase:
     def test_a_temperature_cools_the_softmax(self) -> None:
         logits = np.array([[4.0, 0.0, -2.0]], dtype=np.float32)
         np.testing.assert_allclose(softmax(logits, 2.0), softmax(logits / 2), rtol=1e-6)
+
+    @pytest.mark.parametrize(("cores", "size"), [(1, 8), (2, 8), (16, 64), (64, 256)])
+    def test_a_batch_gives_every_core_some_tiles(self, cores: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(base, "available_cores", lambda: cores)
+        assert base.usual_batch_size("cpu") == size
+        assert base.usual_batch_size("cuda:3") == base.usual_batch_size("cuda") == 256
 
     @pytest.mark.parametrize("make", [TorchRuntime, openvino_runtime.OpenVinoRuntime], ids=["torch", "openvino"])
     def test_runtimes_heed_the_bundles_temperature(self, make: Any) -> None:

@@ -14,6 +14,7 @@ from her2bridge.model.repvgg import (
     SingleBlock,
     Stage,
     build,
+    build_empty,
     count_multiply_adds,
     count_parameters,
     fuse,
@@ -172,3 +173,16 @@ def test_gct_does_not_overflow_in_half_precision() -> None:
 def test_unknown_attention_is_named() -> None:
     with pytest.raises(ValueError, match="cbam"):
         make_attention("cbam", 8)  # type: ignore[arg-type]
+
+
+def test_what_will_be_set_is_not_drawn() -> None:
+    """Drawing random weights is a good part of the start; torch's generator tells whether any were."""
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    empty = build_empty(NetworkSpec(attention="gct"))
+    fuse(empty)
+    assert torch.equal(torch.get_rng_state(), before)
+    network = build(NetworkSpec(attention="gct"))
+    assert not torch.equal(torch.get_rng_state(), before)
+    shapes = [(name, value.shape) for name, value in network.state_dict().items()]
+    assert [(name, value.shape) for name, value in empty.state_dict().items()] == shapes

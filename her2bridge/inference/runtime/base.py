@@ -9,17 +9,24 @@ import numpy as np
 
 from her2bridge.errors import BundleDamaged
 from her2bridge.records import ByteArray, Float32Array
+from her2bridge.stopwatch import available_cores
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 RUNTIMES = ("auto", "torch", "openvino")
 
 
-_BATCH_SIZES = {"cpu": 8, "mps": 64, "cuda": 256}
+_BATCH_SIZES = {"mps": 64, "cuda": 256}
+_TILES_A_CORE = 4
+_FEWEST = 8
 
 
 def usual_batch_size(device: str) -> int:
-    """Tiles a call that suit a device: ``cpu``, ``cuda:0``, ``mps``."""
-    return _BATCH_SIZES[device.partition(":")[0]]
+    """Tiles a call that suit a device: ``cpu``, ``cuda:0``, ``mps``.
+
+    A CPU gains nothing by large batches, and the first tiles are there sooner in small ones; but every core needs some.
+    """
+    kind = device.partition(":")[0]
+    return max(_FEWEST, _TILES_A_CORE * available_cores()) if kind == "cpu" else _BATCH_SIZES[kind]
 
 
 Pending = Callable[[], Float32Array]
