@@ -128,7 +128,8 @@ def to_calibrate(pictures: Sequence[Picture], spec: TileSpec, count: int) -> Byt
 def to_openvino(network: RepVGG, bundle: Bundle) -> Any:
     """The graph that the package's runtime builds, one tile a call."""
     shape = (1, bundle.spec.size_px)
-    return build_model(openvino_runtime._openvino(), inference_form(network), normalisation(bundle.card), shape)
+    numbers = inference_form(network).numbers()
+    return build_model(openvino_runtime._openvino(), numbers, normalisation(bundle.card), shape)
 
 
 def compiled(model: Any, bundle: Bundle) -> Classify:

@@ -130,10 +130,12 @@ def _model() -> Iterator[Check]:
     except Her2BridgeError as error:
         yield _broken("Model", error)
         return
+    yield Check(OK, "Model", f"{bundle.name}, SHA-256 {bundle.sha256[:12]}…, weights as its card says")
+    try:
+        network = _network(bundle)
     except (ImportError, OSError):  # torch is broken, as was told
         return
-    yield Check(OK, "Model", f"{bundle.name}, SHA-256 {bundle.sha256[:12]}…, weights as its card says")
-    yield _network(bundle)
+    yield network
 
 
 def _network(bundle: Bundle) -> Check:

@@ -17,7 +17,7 @@ import torch
 from her2bridge.errors import ModelError, UsageError
 from her2bridge.inference.runtime.base import normalisation
 from her2bridge.model.bundle import Bundle
-from her2bridge.model.inference_form import GCTGate, InferenceForm, SEGate, inference_form
+from her2bridge.model.fused_numbers import BlockNumbers, FusedNumbers, GCTNumbers, LinearNumbers, SENumbers
 from her2bridge.records import ByteArray, Float32Array
 from her2bridge.storage import write_atomically
 from her2bridge.version import version
@@ -96,7 +96,7 @@ def _largest_difference(bundle: Bundle, run: Callable[[ByteArray], Float32Array]
 
 def _model(onnx: Any, bundle: Bundle) -> Any:
     graph = _Graph(onnx)
-    graph.network(inference_form(bundle.network()), normalisation(bundle.card), bundle.temperature)
+    graph.network(bundle.fused(), normalisation(bundle.card), bundle.temperature)
     size, classes = bundle.spec.size_px, len(bundle.card["classes"])
     helper, types = onnx.helper, onnx.TensorProto
     made = helper.make_model(
@@ -142,31 +142,31 @@ class _Graph:
         self._onnx = onnx
 
     def network(
-        self, form: InferenceForm, normalisation: tuple[Float32Array, Float32Array], temperature: float
+        self, network: FusedNumbers, normalisation: tuple[Float32Array, Float32Array], temperature: float
     ) -> None:
         """All of it, from ``pixels`` to ``probabilities``."""
         scale, shift = normalisation
         floats = self.node("Cast", ["pixels"], to=self._onnx.TensorProto.FLOAT)
         x = self.node("Add", [self.node("Mul", [floats, self.constant(scale)]), self.constant(shift)])
         x = self.node("Transpose", [x], perm=[0, 3, 1, 2])
-        *blocks, last = form.blocks()
+        *blocks, last = network.blocks
         for block in blocks:
-            y = self.convolution(x, block.conv)
+            y = self.convolution(x, block)
             x = self.node("Relu", [y])
             if block.gate is not None:
                 gate = self.node("Unsqueeze", [self.gate(y, block.gate), self.constant(np.array([2, 3]))])
                 x = self.node("Mul", [x, gate])
-        y = self.convolution(x, last.conv)
+        y = self.convolution(x, last)
         pooled = self.node("ReduceMean", [self.node("Relu", [y])], axes=[2, 3], keepdims=0)
         if last.gate is not None:
             pooled = self.node("Mul", [pooled, self.gate(y, last.gate)])
-        logits = self.linear(pooled, form.head)
+        logits = self.linear(pooled, network.head)
         cooled = self.node("Div", [logits, self.constant(np.array(temperature, np.float32))])
         self.node("Softmax", [cooled], "probabilities", axis=1)
 
-    def gate(self, y: str, gate: GCTGate | SEGate) -> str:
+    def gate(self, y: str, gate: GCTNumbers | SENumbers) -> str:
         """The factors of a map's channels, [n, c]."""
-        if isinstance(gate, SEGate):
+        if isinstance(gate, SENumbers):
             pooled = self.node("ReduceMean", [y], axes=[2, 3], keepdims=0)
             return self.node(
                 "Sigmoid", [self.linear(self.node("Relu", [self.linear(pooled, gate.squeeze)]), gate.excite)]
@@ -180,14 +180,14 @@ class _Graph:
         bent = self.node("Tanh", [self.node("Add", [scaled, self.constant(gate.beta)])])
         return self.node("Add", [bent, self.constant(np.array(1, np.float32))])
 
-    def convolution(self, x: str, conv: torch.nn.Conv2d) -> str:
-        weight, bias = self.constant(conv.weight), self.constant(conv.bias)  # type: ignore[arg-type]
-        return self.node("Conv", [x, weight, bias], kernel_shape=[3, 3], pads=[1] * 4, strides=list(conv.stride))
+    def convolution(self, x: str, block: BlockNumbers) -> str:
+        weight, bias = self.constant(block.weight), self.constant(block.bias)
+        return self.node("Conv", [x, weight, bias], kernel_shape=[3, 3], pads=[1] * 4, strides=list(block.stride))
 
-    def linear(self, x: str, linear: torch.nn.Linear) -> str:
+    def linear(self, x: str, linear: LinearNumbers) -> str:
         return self.node("Gemm", [x, self.constant(linear.weight), self.constant(linear.bias)], transB=1)
 
-    def constant(self, values: torch.Tensor | np.ndarray[Any, Any]) -> str:
+    def constant(self, values: np.ndarray[Any, Any]) -> str:
         name = f"constant_{len(self.constants)}"
         self.constants.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name

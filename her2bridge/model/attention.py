@@ -7,15 +7,11 @@ a sum of squares over 128 × 128 half-precision values overflows.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-Attention = Literal["none", "gct", "se"]
-"""No attention, gated channel transformation (Yang et al. 2020), squeeze and excitation (Hu et al. 2018)."""
-
-SE_REDUCTION = 16
+from her2bridge.model.spec import SE_REDUCTION
+from her2bridge.model.spec import Attention as Attention  # also to be had from here
 
 
 class GCT(nn.Module):

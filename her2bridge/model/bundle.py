@@ -16,7 +16,7 @@ norm and GCT in fp32. The card says what the network is and what it must be fed:
 **The bundle's sha256** is that of its card in canonical form (UTF-8 JSON, keys sorted, no spaces). The card names the
 weights' sha256, so it covers both files, and line endings or indentation do not change it.
 
-Cards are read without torch, so that listing bundles is quick.
+Only ``Bundle.network`` and saving load torch: listing bundles is quick, and a run on OpenVINO begins soon.
 """
 
 from __future__ import annotations
@@ -35,13 +35,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from her2bridge.errors import BundleDamaged, BundleNotFound
+from her2bridge.model.fused_numbers import FusedNumbers, fuse_numbers
+from her2bridge.model.spec import NetworkSpec, Shapes, Stage, tensor_shapes
+from her2bridge.model.weights import NEXT, check_shapes, read_arrays, read_shapes, told_as_damage
 from her2bridge.records import TileClass, TileSpec
 from her2bridge.scoring.whspn import Whspn
 
 if TYPE_CHECKING:
     import torch
 
-    from her2bridge.model.repvgg import NetworkSpec, RepVGG
+    from her2bridge.model.repvgg import RepVGG
 
 DEFAULT_BUNDLE = "her2-synthetic-gct-2"
 """The bundle that is used where none is named."""
@@ -56,7 +59,6 @@ _WHSPN = "whspn."
 
 _SHIPPED = Path(__file__).parent / "bundles"
 _LABELS = [tile_class.label for tile_class in TileClass]
-_NEXT = "Use the bundle as it was published, or save it again with her2bridge."
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,15 +92,28 @@ class Bundle:
         Raises:
             BundleDamaged: the weights are not what the card says.
         """
+        from safetensors.torch import load_file
+
         from her2bridge.model.repvgg import build_empty
 
-        network = build_empty(_network_spec(self.card, self.path))
-        tensors = _read_tensors(self.path)
-        expected = _stored(network)
-        _check_tensors(_of_the_network(tensors, self.card), expected, self.path)
-        for name, target in expected.items():
+        path = self.path / WEIGHTS_FILE
+        with told_as_damage(path):
+            tensors = load_file(path)
+        _check(self.card, _shapes(tensors), self.path)
+        network = build_empty(_network_spec(self.card))
+        for name, target in _stored(network).items():
             target.copy_(tensors[name])
         return network.eval()
+
+    def fused(self) -> FusedNumbers:
+        """The network as it is run, as plain numbers; needs no torch.
+
+        Raises:
+            BundleDamaged: the weights are not what the card says.
+        """
+        arrays = read_arrays(self.path / WEIGHTS_FILE)
+        _check(self.card, {name: array.shape for name, array in arrays.items()}, self.path)
+        return fuse_numbers(_network_spec(self.card), arrays)
 
     @cached_property
     def whspn(self) -> Whspn | None:
@@ -118,7 +133,7 @@ class Bundle:
                 arrays = {name.removeprefix(_WHSPN): file.get_tensor(name) for name in names}
             return Whspn.from_arrays(arrays, self.card["whspn"]["data"])
         except (TypeError, ValueError) as error:  # TypeError: a number format that numpy lacks
-            raise BundleDamaged(f"The WHSPN's weights are none: {error}.", where=str(path), next_step=_NEXT) from error
+            raise BundleDamaged(f"The WHSPN's weights are none: {error}.", where=str(path), next_step=NEXT) from error
 
 
 def load_bundle(name_or_path: str | Path | None = None) -> Bundle:
@@ -132,14 +147,14 @@ def load_bundle(name_or_path: str | Path | None = None) -> Bundle:
     bundle = _read(folder)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
-        raise BundleDamaged("The bundle has no weights.", where=str(weights), next_step=_NEXT)
+        raise BundleDamaged("The bundle has no weights.", where=str(weights), next_step=NEXT)
     if _file_sha256(weights) != bundle.card["hashes"][WEIGHTS_FILE]:
         raise BundleDamaged(
             "The weights are not those that the card describes: their SHA-256 differs.",
             where=str(weights),
             next_step="Copy the whole bundle again (with Git LFS or a partial download, check that it is complete).",
         )
-    _check_tensors(_of_the_network(_read_tensors(folder), bundle.card), _stored(_on_meta(bundle)), folder)
+    _check(bundle.card, read_shapes(weights), folder)
     _ = bundle.whspn  # read now, so that damage is told now
     return bundle
 
@@ -193,7 +208,7 @@ def save_bundle(folder: Path, network: RepVGG, card: Mapping[str, Any], whspn: W
     weights = save({**tensors, **second})
     filled["hashes"] = {WEIGHTS_FILE: hashlib.sha256(weights).hexdigest()}
     _check_card(filled, folder)
-    _check_tensors(tensors, _stored(_on_meta_spec(_network_spec(filled, folder))), folder)
+    check_shapes(_shapes(tensors), tensor_shapes(_network_spec(filled)), folder / WEIGHTS_FILE)
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / WEIGHTS_FILE, weights)
     _replace(folder / CARD_FILE, (json.dumps(filled, indent=2, ensure_ascii=False) + "\n").encode())
@@ -229,7 +244,7 @@ def _read(folder: Path) -> Bundle:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BundleDamaged("The model's card cannot be read as JSON.", where=str(path), next_step=_NEXT) from error
+        raise BundleDamaged("The model's card cannot be read as JSON.", where=str(path), next_step=NEXT) from error
     _check_card(card, folder)
     return Bundle(
         name=card["name"],
@@ -246,7 +261,7 @@ def _check_card(card: Any, folder: Path) -> None:
     faults = ["it is not a JSON object"] if not isinstance(card, dict) else _card_faults(card)
     if faults:
         raise BundleDamaged(
-            f"The model's card is not one: {'; '.join(faults)}.", where=str(folder / CARD_FILE), next_step=_NEXT
+            f"The model's card is not one: {'; '.join(faults)}.", where=str(folder / CARD_FILE), next_step=NEXT
         )
 
 
@@ -307,26 +322,10 @@ def _are_numbers(values: Any, count: int) -> bool:
     return all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
 
 
-def _network_spec(card: Mapping[str, Any], folder: Path) -> NetworkSpec:
-    from her2bridge.model.repvgg import NetworkSpec, Stage
-
+def _network_spec(card: Mapping[str, Any]) -> NetworkSpec:
     architecture = card["architecture"]
     stages = tuple(Stage(s["channels"], s["blocks"], s["stride"]) for s in architecture["stages"])
     return NetworkSpec(stages, architecture["attention"], len(card["classes"]), architecture["block"])
-
-
-def _on_meta(bundle: Bundle) -> RepVGG:
-    return _on_meta_spec(_network_spec(bundle.card, bundle.path))
-
-
-def _on_meta_spec(spec: NetworkSpec) -> RepVGG:
-    """The network without numbers: names and shapes only."""
-    import torch
-
-    from her2bridge.model.repvgg import build
-
-    with torch.device("meta"):
-        return build(spec)
 
 
 def _stored(network: RepVGG) -> dict[str, torch.Tensor]:
@@ -339,45 +338,14 @@ def _is_half(name: str, value: torch.Tensor) -> bool:
     return value.ndim >= 2 and ".attention.alpha" not in name and not re.search(r"\.attention\.(gamma|beta)$", name)
 
 
-def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = folder / WEIGHTS_FILE
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise BundleDamaged("The weights are not a safetensors file.", where=str(path), next_step=_NEXT) from error
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-def _of_the_network(tensors: Mapping[str, torch.Tensor], card: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """All but the WHSPN's, if the card speaks of one; if not, its tensors are out of place."""
-    return {name: one for name, one in tensors.items() if "whspn" not in card or not name.startswith(_WHSPN)}
-
-
-def _check_tensors(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """Missing and unexpected names and wrong shapes, all of them told."""
-    shared = tensors.keys() & expected.keys()
-    wrong = [
-        f"{name} is {list(tensors[name].shape)}, not {list(expected[name].shape)}"
-        for name in sorted(shared)
-        if tensors[name].shape != expected[name].shape
-    ]
-    faults = [
-        f"{len(names)} {what} ({', '.join(sorted(names)[:4])}{', …' if len(names) > 4 else ''})"
-        for what, names in (
-            ("missing", expected.keys() - tensors.keys()),
-            ("unexpected", tensors.keys() - expected.keys()),
-            ("of another shape", wrong),
-        )
-        if names
-    ]
-    if faults:
-        raise BundleDamaged(
-            f"The weights are not those of the network in the card: {'; '.join(faults)}.",
-            where=str(folder / WEIGHTS_FILE),
-            next_step=_NEXT,
-        )
+def _check(card: Mapping[str, Any], found: Shapes, folder: Path) -> None:
+    """All tensors but the WHSPN's, if the card speaks of one; if not, its tensors are out of place."""
+    of_the_network = {n: shape for n, shape in found.items() if "whspn" not in card or not n.startswith(_WHSPN)}
+    check_shapes(of_the_network, tensor_shapes(_network_spec(card)), folder / WEIGHTS_FILE)
 
 
 def _file_sha256(path: Path) -> str:

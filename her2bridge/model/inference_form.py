@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from her2bridge.model.attention import GCT, SE
+from her2bridge.model.fused_numbers import BlockNumbers, FusedNumbers, GCTNumbers, LinearNumbers, SENumbers
 from her2bridge.model.repvgg import RepVGG, SingleBlock, conv3x3, fold_batch_norm, fuse
+from her2bridge.records import Float32Array
 
 
 def inference_form(network: RepVGG, dtype: torch.dtype = torch.float32) -> InferenceForm:
@@ -63,8 +65,12 @@ class InferenceForm(nn.Module):
         self.requires_grad_(False).eval()
 
     def blocks(self) -> list[FusedBlock]:
-        """All blocks in order, for those who build the network elsewhere."""
+        """All blocks in order."""
         return [block for block in (*self.body, self.last) if isinstance(block, FusedBlock)]
+
+    def numbers(self) -> FusedNumbers:
+        """The same as plain numbers, for those who build the network elsewhere."""
+        return FusedNumbers(tuple(block.numbers() for block in self.blocks()), _linear_numbers(self.head))
 
     def forward(self, planes: Tensor) -> Tensor:
         return torch.as_tensor(self.head(self.last.pooled(self.body(planes.to(self.dtype)))))
@@ -80,6 +86,12 @@ class FusedBlock(nn.Module):
         super().__init__()
         self.conv = _folded(block).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.gate = _gate(block.attention)
+
+    def numbers(self) -> BlockNumbers:
+        """See ``InferenceForm.numbers``."""
+        conv = self.conv
+        gate = None if self.gate is None else self.gate.numbers()
+        return BlockNumbers(_array(conv.weight), _array(conv.bias), (conv.stride[0], conv.stride[1]), gate)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x)
@@ -111,6 +123,10 @@ class GCTGate(nn.Module):
         self.register_buffer("scale", alpha * gamma)
         self.register_buffer("beta", beta)
 
+    def numbers(self) -> GCTNumbers:
+        """See ``InferenceForm.numbers``."""
+        return GCTNumbers(_array(self.alpha_squared), _array(self.scale), _array(self.beta), self.eps)
+
     def forward(self, x: Tensor) -> Tensor:
         energy = _sum_of_squares(x) + self.eps
         across = functional.linear(energy, self.alpha_squared[None]) + self.eps
@@ -126,6 +142,10 @@ class SEGate(nn.Module):
     def __init__(self, se: SE) -> None:
         super().__init__()
         self.squeeze, self.excite = _linear(se.squeeze), _linear(se.excite)
+
+    def numbers(self) -> SENumbers:
+        """See ``InferenceForm.numbers``."""
+        return SENumbers(_linear_numbers(self.squeeze), _linear_numbers(self.excite))
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = x.mean(dim=(2, 3), dtype=torch.float32)
@@ -165,3 +185,13 @@ def _linear(conv: nn.Conv2d) -> nn.Linear:
         linear.weight.copy_(conv.weight[:, :, 0, 0])
         linear.bias.copy_(conv.bias)  # type: ignore[arg-type]
     return linear.to(conv.weight.device)
+
+
+def _linear_numbers(linear: nn.Linear) -> LinearNumbers:
+    return LinearNumbers(_array(linear.weight), _array(linear.bias))
+
+
+def _array(values: Tensor | None) -> Float32Array:
+    assert values is not None
+    array: Float32Array = values.detach().float().cpu().contiguous().numpy()
+    return array

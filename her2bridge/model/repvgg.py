@@ -12,41 +12,20 @@ Input everywhere: float [n, 3, h, w], normalised as the bundle's card says. Outp
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from her2bridge.model.attention import Attention, make_attention
+from her2bridge.model.attention import make_attention
 
-BlockKind = Literal["ecm", "plain", "plain-bn"]
-"""``ecm``: the three branches. ``plain``: one 3×3 convolution, no bias, no batch norm (the paper's Table 7).
-``plain-bn``: the same with batch norm, which Table 7 leaves out."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A run of blocks of one width; the first of them has the stride."""
-
-    channels: int
-    blocks: int
-    stride: int = 2
-
-
-A0_STAGES = (Stage(48, 1), Stage(48, 2), Stage(96, 4), Stage(192, 14), Stage(1280, 1))
-"""RepVGG-A0 (Ding et al. 2021, Table 2)."""
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """What a network is made of; all that is needed to build it."""
-
-    stages: tuple[Stage, ...] = A0_STAGES
-    attention: Attention = "gct"
-    classes: int = 6
-    block: BlockKind = "ecm"
+# All but ``Attention`` are also to be had from here.
+from her2bridge.model.spec import A0_STAGES as A0_STAGES
+from her2bridge.model.spec import Attention
+from her2bridge.model.spec import BlockKind as BlockKind
+from her2bridge.model.spec import NetworkSpec as NetworkSpec
+from her2bridge.model.spec import Stage as Stage
 
 
 class ConvBN(nn.Module):

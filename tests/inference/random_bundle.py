@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from her2bridge.model.attention import GCT, SE, Attention
+from her2bridge.model.inference_form import inference_form
 from her2bridge.model.repvgg import NetworkSpec, RepVGG, build
 from her2bridge.records import ByteArray, Float32Array, TileSpec
 
@@ -61,6 +62,7 @@ def random_bundle(temperature: float = 1.0, attention: Attention = "gct", size: 
         spec=TileSpec(size, 0.25),
         temperature=temperature,
         network=lambda: network,
+        fused=lambda: inference_form(network).numbers(),
     )
 
 

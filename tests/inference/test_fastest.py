@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,26 @@ class TestChoice:
         content["entries"][0]["tiles_per_second"][f"{slower} fp32"] = 0.001
         cache.write_text(json.dumps(content))
         assert isinstance(choose_runtime(bundle, "cpu", "fp32", hardware=Hardware()), kind)
+
+    def test_what_torch_computes_in_is_remembered(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So that torch need not be loaded to ask; but only from a comparison with the same others."""
+        bundle = random_bundle(size=64)
+        choose_runtime(bundle, "cpu", "fp32")
+        conditions = choose._conditions(bundle, "fp32")
+        remembered = partial(choose._remembered_precision, conditions)
+        assert remembered("fp32", {"openvino fp32"}) == "fp32"
+        assert remembered("fp32", {"openvino bf16"}) is None
+        assert remembered("fp32", set()) is None
+        assert choose._remembered_precision({**conditions, "torch": "1"}, "fp32", {"openvino fp32"}) is None
+        cache.write_text(cache.read_text().replace('"torch fp32"', '"torch int8"'))
+        assert remembered("fp32", {"openvino fp32"}) is None
+        assert remembered("auto", {"openvino fp32"}) is None
+
+    def test_threads_that_the_user_names_are_measured_anew(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        before = fastest.this_machine()
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        assert fastest.this_machine() != before
 
     @pytest.mark.parametrize("name", ["torch", "openvino", "auto"])
     def test_auto_takes_bf16_with_a_second_look(self, name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from shapely.geometry import box
 
 from her2bridge.errors import BundleDamaged, DeviceUnavailable, UsageError
 from her2bridge.inference.engine import SlideJob, predict_slide
-from her2bridge.inference.runtime import base, openvino_runtime, torch_runtime
+from her2bridge.inference.runtime import base, choose, openvino_runtime, torch_runtime
 from her2bridge.inference.runtime.base import normalisation, softmax
 from her2bridge.inference.runtime.choose import choose_runtime
 from her2bridge.inference.runtime.torch_runtime import TorchRuntime, resolve_device, resolve_precision
@@ -194,6 +195,36 @@ class TestChoose:
     def test_unknown(self, bundle: Any) -> None:
         with pytest.raises(UsageError):
             choose_runtime(bundle, runtime="onnx")
+
+    @pytest.mark.parametrize(
+        ("platform", "torch_version", "loads_torch"),
+        [
+            ("linux", "2.13.0+cpu", False),
+            ("win32", "2.13.0+cpu", False),
+            ("darwin", "2.13.0+cpu", True),  # it may see Apple's GPU
+            ("linux", "2.13.0", True),  # PyPI's, built for CUDA
+            ("linux", "2.13.0+cu130", True),
+            ("linux", None, True),  # not installed as a package
+        ],
+    )
+    def test_torch_is_asked_for_gpus_unless_it_can_see_none(
+        self, platform: str, torch_version: str | None, loads_torch: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def version(name: str) -> str:
+            if torch_version is None:
+                raise choose.metadata.PackageNotFoundError(name)
+            return torch_version
+
+        monkeypatch.setattr(choose.metadata, "version", version)
+        monkeypatch.setattr(sys, "platform", platform)
+        monkeypatch.setattr(torch, "__version__", "2.13.0")
+        monkeypatch.setattr(torch_runtime, "TorchHardware", lambda: Hardware(1))
+        assert choose._place("auto", False, None) == ("cuda:0" if loads_torch else "cpu")
+        assert choose._place("cpu", False, None) == "cpu"
+        assert choose._place("cuda", False, None) == "cuda:0"
+        assert choose._place("auto", True, None) == "cuda:0"
+        with pytest.raises(UsageError):
+            choose._place("cpu", True, None)
 
     def test_hardware_answers(self) -> None:
         """The questions put to torch exist: private ones may go, and then the answer is fp32."""

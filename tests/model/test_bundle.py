@@ -239,6 +239,33 @@ def test_listing_reads_cards_without_torch() -> None:
     assert DEFAULT_BUNDLE in done.stdout
 
 
+def test_loading_and_fusing_do_without_torch() -> None:
+    code = (
+        "import sys; from her2bridge.model.bundle import load_bundle; print(len(load_bundle().fused().blocks));"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["22"]
+
+
+def test_fused_checks_as_the_network_does(bundle: Bundle) -> None:
+    edit_tensors(bundle.path, lambda tensors: tensors.pop("head.bias"))
+    for ask in (bundle.fused, bundle.network):
+        with pytest.raises(BundleDamaged, match=r"1 missing \(head\.bias\)"):
+            ask()
+    put_weights(bundle.path, b"nothing")
+    for ask in (bundle.fused, bundle.network):
+        with pytest.raises(BundleDamaged, match="not a safetensors file"):
+            ask()
+
+
+def test_a_number_format_that_numpy_lacks(bundle: Bundle) -> None:
+    """We write none, but torch reads it, and such a bundle is as good as another."""
+    edit_tensors(bundle.path, lambda tensors: tensors.update({"head.weight": tensors["head.weight"].bfloat16()}))
+    loaded = load_bundle(bundle.path)
+    np.testing.assert_array_equal(loaded.fused().head.weight, loaded.network().head.weight.detach().numpy())
+
+
 class TestWhspn:
     def test_a_bundle_may_have_none(self, bundle: Bundle) -> None:
         assert load_bundle(bundle.path).whspn is None

@@ -1,28 +1,29 @@
-"""Which runtime works on which device."""
+"""Which runtime works on which device.
+
+Loading torch takes about two seconds, OpenVINO a tenth of one. So torch is loaded where it is to compute, or where only
+it knows what must be known: which GPUs are here, and, until it was measured, in which precision it would compute.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Set
+from functools import partial
 from importlib import metadata
-
-import torch
+from typing import TYPE_CHECKING
 
 from her2bridge.errors import UsageError
 from her2bridge.inference.runtime import openvino_runtime
 from her2bridge.inference.runtime.base import RUNTIMES, Runtime
 from her2bridge.inference.runtime.fastest import Conditions, Speeds, fastest, remembered, this_machine
-from her2bridge.inference.runtime.torch_runtime import (
-    Hardware,
-    TorchHardware,
-    TorchRuntime,
-    resolve_device,
-    resolve_precision,
-)
 from her2bridge.inference.second_look import SecondLook
 from her2bridge.model.bundle import Bundle
 from her2bridge.version import version
+
+if TYPE_CHECKING:
+    from her2bridge.inference.runtime.torch_runtime import Hardware
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,22 +46,23 @@ def choose_runtime(
         DeviceUnavailable: the device is not here, or a GPU is required and none is.
         UsageError: a device, precision or runtime that cannot be, or cannot be together.
     """
-    hardware = hardware or TorchHardware()
     if runtime not in RUNTIMES:
         raise UsageError(
             f"There is no runtime called {runtime!r}.", where="runtime", next_step=f"Give {', '.join(RUNTIMES)}."
         )
-    place = resolve_device(device, require_gpu, hardware)
+    place = _place(device, require_gpu, hardware)
     if runtime == "openvino":
         return _openvino(bundle, place, precision)
-    if place.type == "cpu" and runtime == "auto" and openvino_runtime.is_installed():
-        return _faster(bundle, place, precision, hardware)
-    resolved = resolve_precision(precision, place, hardware)
-    if place.type == "cuda":
+    if place == "cpu" and runtime == "auto" and openvino_runtime.is_installed():
+        return _faster(bundle, precision, hardware)
+    resolved = _precision_in_torch(precision, place, hardware)
+    if place.startswith("cuda"):
+        import torch
+
         from her2bridge.inference.runtime.cuda_runtime import CudaRuntime
 
-        return CudaRuntime(bundle, place, resolved)
-    return _with_second_look(precision, resolved, lambda each: TorchRuntime(bundle, place, each))
+        return CudaRuntime(bundle, torch.device(place), resolved)
+    return _with_second_look(precision, resolved, lambda each: _in_torch(bundle, place, each))
 
 
 def measured(bundle: Bundle, precision: str = "auto") -> Speeds | None:
@@ -68,8 +70,47 @@ def measured(bundle: Bundle, precision: str = "auto") -> Speeds | None:
     return remembered(_conditions(bundle, precision))
 
 
-def _openvino(bundle: Bundle, place: torch.device, precision: str) -> Runtime:
-    if place.type != "cpu":
+def _place(device: str, require_gpu: bool, hardware: Hardware | None) -> str:
+    """``cpu``, ``cuda:0``, ``mps``; torch is loaded unless it can only be the CPU."""
+    if not require_gpu and (device == "cpu" or (device == "auto" and hardware is None and _torch_is_for_cpus_only())):
+        return "cpu"
+    from her2bridge.inference.runtime.torch_runtime import TorchHardware, resolve_device
+
+    return str(resolve_device(device, require_gpu, hardware or TorchHardware()))
+
+
+def _torch_is_for_cpus_only() -> bool:
+    """Whether it certainly is: not every build that sees no GPU says so in its version."""
+    return sys.platform != "darwin" and _torch_version().endswith("+cpu")
+
+
+def _torch_version() -> str:
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:  # one that was not installed as a package
+        import torch
+
+        return torch.__version__
+
+
+def _in_torch(bundle: Bundle, place: str, precision: str) -> Runtime:
+    import torch
+
+    from her2bridge.inference.runtime.torch_runtime import TorchRuntime
+
+    return TorchRuntime(bundle, torch.device(place), precision)
+
+
+def _precision_in_torch(wanted: str, place: str, hardware: Hardware | None) -> str:
+    import torch
+
+    from her2bridge.inference.runtime.torch_runtime import TorchHardware, resolve_precision
+
+    return resolve_precision(wanted, torch.device(place), hardware or TorchHardware())
+
+
+def _openvino(bundle: Bundle, place: str, precision: str) -> Runtime:
+    if place != "cpu":
         raise UsageError(
             f"OpenVINO runs on the CPU here, not on {place}.", where="runtime", next_step="Add --device cpu."
         )
@@ -88,8 +129,9 @@ def _openvino(bundle: Bundle, place: torch.device, precision: str) -> Runtime:
         ) from error
 
 
-def _faster(bundle: Bundle, place: torch.device, precision: str, hardware: Hardware) -> Runtime:
+def _faster(bundle: Bundle, precision: str, hardware: Hardware | None) -> Runtime:
     """Of those that compute in that precision here."""
+    conditions = _conditions(bundle, precision)
     candidates: dict[str, Callable[[], Runtime]] = {}
     refused: UsageError | None = None
     try:
@@ -102,15 +144,30 @@ def _faster(bundle: Bundle, place: torch.device, precision: str, hardware: Hardw
     except (ImportError, RuntimeError) as error:
         _LOG.warning("OpenVINO cannot be used (%s); torch is", error)
     try:
-        in_torch = resolve_precision(precision, place, hardware)
-        candidates[f"torch {in_torch}"] = lambda: _with_second_look(
-            precision, in_torch, lambda each: TorchRuntime(bundle, place, each)
+        in_torch = _remembered_precision(conditions, precision, candidates.keys())
+        if in_torch is None or hardware is not None:
+            in_torch = _precision_in_torch(precision, "cpu", hardware)
+        candidates[f"torch {in_torch}"] = partial(
+            _with_second_look, precision, in_torch, lambda each: _in_torch(bundle, "cpu", each)
         )
     except UsageError as error:
         refused = error
     if not candidates and refused is not None:
         raise refused
-    return fastest(candidates, _conditions(bundle, precision), bundle.spec.size_px)
+    return fastest(candidates, conditions, bundle.spec.size_px)
+
+
+def _remembered_precision(conditions: Conditions, wanted: str, others: Set[str]) -> str | None:
+    """In which precision torch computed when it was compared with just those others; None where it was not.
+
+    It is that of the CPU and of torch's version, both of which are among the conditions.
+    """
+    names = set(remembered(conditions) or ()) - others
+    if not others or len(names) != 1:
+        return None
+    name, _, precision = names.pop().partition(" ")
+    is_one = name == "torch" and precision in (("fp32", "bf16") if wanted == "auto" else (wanted,))
+    return precision if is_one else None
 
 
 def _with_second_look(wanted: str, resolved: str, make: Callable[[str], Runtime]) -> Runtime:
@@ -122,8 +179,8 @@ def _with_second_look(wanted: str, resolved: str, make: Callable[[str], Runtime]
 
 def _conditions(bundle: Bundle, precision: str) -> Conditions:
     return {
-        **this_machine(torch.get_num_threads()),
-        "torch": torch.__version__,
+        **this_machine(),
+        "torch": _torch_version(),
         "openvino": metadata.version("openvino") if openvino_runtime.is_installed() else "",
         "her2bridge": version(),
         "network": json.dumps(bundle.card.get("architecture"), sort_keys=True),

@@ -32,6 +32,7 @@ _LOG = logging.getLogger(__name__)
 _ROUNDS = 2
 _SECONDS = 0.6  # after so long no further round is begun
 _KEPT = 50  # entries; the oldest go
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "MKL_NUM_THREADS")  # with the cores: how many torch takes
 
 Conditions = Mapping[str, str | int]
 """What a speed depends on."""
@@ -73,9 +74,13 @@ def remembered(conditions: Conditions) -> Speeds | None:
     return None
 
 
-def this_machine(threads: int) -> dict[str, str | int]:
-    """The part of the conditions that is the machine's; ``threads`` are those that torch takes."""
-    return {"cpu": _cpu_model(), "cores": available_cores(), "threads": threads}
+def this_machine() -> dict[str, str | int]:
+    """The part of the conditions that is the machine's, and what the user says about threads.
+
+    A program that calls ``torch.set_num_threads`` is not seen here: torch would have to be loaded to ask.
+    """
+    told = [f"{name}={os.environ[name]}" for name in _THREAD_VARIABLES if name in os.environ]
+    return {"cpu": _cpu_model(), "cores": available_cores(), "threads": " ".join(told)}
 
 
 def cache_folder() -> Path:

@@ -14,14 +14,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
-from her2bridge.model.inference_form import GCTGate, InferenceForm, SEGate
+from her2bridge.model.fused_numbers import BlockNumbers, FusedNumbers, GCTNumbers, LinearNumbers, SENumbers
 from her2bridge.records import Float32Array
 
 
 def build_model(
-    openvino: Any, form: InferenceForm, normalisation: tuple[Float32Array, Float32Array], shape: tuple[int, int]
+    openvino: Any, network: FusedNumbers, normalisation: tuple[Float32Array, Float32Array], shape: tuple[int, int]
 ) -> Any:
     """An ``openvino.Model``: uint8 [b, size, size, 3] to logits, float32 [b, classes].
 
@@ -37,18 +36,19 @@ def build_model(
     scale, shift = (graph.numbers(values) for values in normalisation)
     x = op.add(op.multiply(op.convert(pixels, "f32"), scale), shift)
     x = op.transpose(x, graph.axes(0, 3, 1, 2))
-    *blocks, last = form.blocks()
+    *blocks, last = network.blocks
     for block in blocks:
-        y = graph.convolution(x, block.conv)
+        y = graph.convolution(x, block)
         if block.gate is not None:
             y = op.multiply(y, graph.gate(y, block.gate))
         x = op.relu(y)
-    y = graph.convolution(x, last.conv)
+    y = graph.convolution(x, last)
     pooled = op.reduce_mean(op.relu(y), graph.axes(2, 3), True)
     if last.gate is not None:
         pooled = op.multiply(pooled, graph.gate(y, last.gate))
     pooled = op.squeeze(pooled, graph.axes(2, 3))
-    logits = op.add(op.matmul(pooled, graph.numbers(form.head.weight), False, True), graph.numbers(form.head.bias))
+    head = network.head
+    logits = op.add(op.matmul(pooled, graph.numbers(head.weight), False, True), graph.numbers(head.bias))
     return openvino.Model([logits], [pixels], "her2bridge")
 
 
@@ -58,7 +58,7 @@ class _Graph:
     def __init__(self, opset: Any) -> None:
         self.op = opset
 
-    def numbers(self, values: torch.Tensor | Float32Array | list[float], *shape: int) -> Any:
+    def numbers(self, values: Float32Array | list[float], *shape: int) -> Any:
         """A constant, float32, of that shape if one is given."""
         array = np.asarray(values, dtype=np.float32)
         return self.op.constant(array.reshape(shape) if shape else array)
@@ -66,18 +66,16 @@ class _Graph:
     def axes(self, *which: int) -> Any:
         return self.op.constant(np.array(which, dtype=np.int64))
 
-    def convolution(self, x: Any, conv: torch.nn.Conv2d) -> Any:
+    def convolution(self, x: Any, block: BlockNumbers) -> Any:
         """Padded by one pixel, as all 3×3 convolutions here are, and its bias."""
-        bias = self.numbers(conv.bias, 1, -1, 1, 1)  # type: ignore[arg-type]
-        return self.op.add(
-            self.op.convolution(x, self.numbers(conv.weight), list(conv.stride), [1, 1], [1, 1], [1, 1]), bias
-        )
+        weight, bias = self.numbers(block.weight), self.numbers(block.bias, 1, -1, 1, 1)
+        return self.op.add(self.op.convolution(x, weight, list(block.stride), [1, 1], [1, 1], [1, 1]), bias)
 
-    def gate(self, y: Any, gate: GCTGate | SEGate) -> Any:
+    def gate(self, y: Any, gate: GCTNumbers | SENumbers) -> Any:
         """The factors of a map's channels, [n, c, 1, 1]."""
-        return self._gct(y, gate) if isinstance(gate, GCTGate) else self._se(y, gate)
+        return self._gct(y, gate) if isinstance(gate, GCTNumbers) else self._se(y, gate)
 
-    def _gct(self, y: Any, gate: GCTGate) -> Any:
+    def _gct(self, y: Any, gate: GCTNumbers) -> Any:
         op = self.op
         norm = op.reduce_l2(y, self.axes(2, 3), False)
         energy = op.add(op.multiply(norm, norm), self.numbers([gate.eps]))
@@ -88,14 +86,14 @@ class _Graph:
         factors = op.add(op.tanh(inner), self.numbers([1.0]))
         return op.reshape(factors, self.axes(0, 0, 1, 1), True)
 
-    def _se(self, y: Any, gate: SEGate) -> Any:
+    def _se(self, y: Any, gate: SENumbers) -> Any:
         op = self.op
         # 1×1 convolutions: here they cost the plugin a tenth of what small matrix products do.
         pooled = op.reduce_mean(y, self.axes(2, 3), True)
         squeezed = op.relu(self._linear(pooled, gate.squeeze))
         return op.sigmoid(self._linear(squeezed, gate.excite))
 
-    def _linear(self, x: Any, linear: torch.nn.Linear) -> Any:
+    def _linear(self, x: Any, linear: LinearNumbers) -> Any:
         weight = self.numbers(linear.weight, *linear.weight.shape, 1, 1)
         y = self.op.convolution(x, weight, [1, 1], [0, 0], [0, 0], [1, 1])
         return self.op.add(y, self.numbers(linear.bias, 1, -1, 1, 1))

@@ -15,7 +15,6 @@ from her2bridge.errors import UsageError
 from her2bridge.inference.runtime.base import PRECISIONS, Pending, normalisation, softmax
 from her2bridge.inference.runtime.openvino_graph import build_model
 from her2bridge.model.bundle import Bundle
-from her2bridge.model.inference_form import inference_form
 from her2bridge.records import ByteArray, Float32Array
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -64,8 +63,8 @@ class OpenVinoRuntime:
         self.precision = resolve(precision)
         _, streams = core.get_property("CPU", "RANGE_FOR_STREAMS")
         self._at_once = 1 if streams <= _MANY_CORES else 4
-        form = inference_form(bundle.network())
-        model = build_model(openvino, form, normalisation(bundle.card), (self._at_once, bundle.spec.size_px))
+        shape = (self._at_once, bundle.spec.size_px)
+        model = build_model(openvino, bundle.fused(), normalisation(bundle.card), shape)
         compiled = core.compile_model(model, "CPU", {**_SETTINGS, "INFERENCE_PRECISION_HINT": _HINTS[self.precision]})
         # Twice as many as compute: those that wait are taken up while Python fetches the next tiles.
         self._idle = [compiled.create_infer_request() for _ in range(2 * compiled.get_property("NUM_STREAMS"))]
