@@ -1,5 +1,7 @@
-"""What ``her2bridge doctor`` looks at: this machine, and a project if one is named. Nothing is written to either
-but which runtime was found to be the fastest (the user's cache folder)."""
+"""What ``her2bridge doctor`` looks at: this machine, and a project if one is named.
+
+Nothing is written to the project; which runtime was measured to be the faster goes to the user's cache folder.
+"""
 
 from __future__ import annotations
 

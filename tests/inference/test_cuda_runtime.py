@@ -336,7 +336,7 @@ class TestRecording:
 
 def test_cuda_gets_its_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_runtime, "CudaRuntime", lambda bundle, device, precision: (str(device), precision))
-    assert choose_runtime(bundle_of(), "cuda:1", hardware=Hardware(2)) == ("cuda:1", "bf16")
+    assert choose_runtime(bundle_of(), "cuda:1", hardware=Hardware(2)) == ("cuda:1", "fp16")
 
 
 @pytest.mark.gpu

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import datetime
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -56,6 +58,7 @@ class Timed:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder that is not there yet."""
     monkeypatch.setenv("HER2BRIDGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
     return tmp_path / "cache" / "runtimes.json"
 
 
@@ -130,6 +133,33 @@ class TestFastest:
         cache.write_bytes(content)
         assert fastest.fastest(candidates, HERE, 8).name == "quick"
         assert fastest.remembered(HERE) is not None
+
+    def test_what_a_busy_machine_says_is_not_remembered(
+        self, candidates: Any, cache: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fastest, "available_cores", lambda: 4)
+        monkeypatch.setattr(os, "getloadavg", lambda: (6.5, 0.0, 0.0), raising=False)
+        assert fastest.fastest(candidates, HERE, 8).name == "quick"
+        assert not cache.exists()
+        monkeypatch.setattr(os, "getloadavg", lambda: (5.5, 20.0, 20.0), raising=False)
+        fastest.fastest(candidates, HERE, 8)
+        assert fastest.remembered(HERE) is not None
+
+    @pytest.mark.parametrize(("days", "is_believed"), [(29, True), (31, False)])
+    def test_a_month_later_it_is_measured_anew(
+        self, days: int, is_believed: bool, candidates: Any, cache: Path
+    ) -> None:
+        fastest.fastest(candidates, HERE, 8)
+        content = json.loads(cache.read_text())
+        then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
+        content["entries"][0]["measured"] = then.isoformat(timespec="seconds")
+        cache.write_text(json.dumps(content))
+        assert (fastest.remembered(HERE) is not None) == is_believed
+
+    def test_without_a_home_folder(self, candidates: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HER2BRIDGE_CACHE", "~nobody-of-that-name/cache")
+        assert fastest.fastest(candidates, HERE, 8).name == "quick"
+        assert fastest.remembered(HERE) is None
 
     def test_where_nothing_can_be_written(self, candidates: Any, cache: Path) -> None:
         cache.parent.write_bytes(b"a file where the folder would be")
@@ -243,6 +273,20 @@ class TestChoice:
         with pytest.raises(UsageError) as error:
             choose_runtime(random_bundle(size=64), "cpu", "fp16", hardware=Hardware())
         assert "fp16" in error.value.what
+
+    @pytest.mark.parametrize("says", ["", "no kernel\nfor this"])
+    def test_a_failure_of_the_only_one_is_told_in_three_parts(
+        self, says: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(bundle: Any, precision: str) -> Runtime:
+            raise RuntimeError(says)
+
+        monkeypatch.setattr(openvino_runtime, "resolve", lambda wanted: "bf16")
+        monkeypatch.setattr(openvino_runtime, "OpenVinoRuntime", fails)
+        for runtime in ("auto", "openvino"):
+            with pytest.raises(UsageError, match="RuntimeError") as error:
+                choose_runtime(random_bundle(size=64), "cpu", "bf16", runtime=runtime, hardware=Hardware())
+            assert "--precision" in error.value.next_step
 
     def test_without_openvino_nothing_is_measured(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(openvino_runtime, "is_installed", lambda: False)

@@ -91,3 +91,10 @@ class TestOpenVino:
     def test_precision_refused(self, bundle: Any) -> None:
         with pytest.raises(UsageError):
             choose_runtime(bundle, "cpu", "fp16", runtime="openvino")
+
+
+def test_tiles_need_not_be_writable() -> None:
+    tiles = some_tiles(3)
+    expected = OpenVinoRuntime(random_bundle(), "fp32")(tiles)
+    tiles.flags.writeable = False
+    np.testing.assert_array_equal(OpenVinoRuntime(random_bundle(), "fp32")(tiles), expected)

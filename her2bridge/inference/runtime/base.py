@@ -86,6 +86,12 @@ def softmax(logits: Float32Array, temperature: float = 1.0) -> Float32Array:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
+def first_line(error: BaseException) -> str:
+    """A foreign error on a line: its kind, and the beginning of what it says."""
+    text = str(error).strip().partition("\n")[0][:120]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def _no_transform(card: Mapping[str, Any]) -> BundleDamaged:
     return BundleDamaged(
         "The model's card does not say how pixels are normalised (transform: mean and std, three numbers each).",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from her2bridge.errors import UsageError
 from her2bridge.inference.runtime import openvino_runtime
-from her2bridge.inference.runtime.base import RUNTIMES, Runtime
+from her2bridge.inference.runtime.base import RUNTIMES, Runtime, first_line
 from her2bridge.inference.runtime.fastest import Conditions, Speeds, fastest, remembered, this_machine
 from her2bridge.inference.second_look import SecondLook
 from her2bridge.model.bundle import Bundle
@@ -122,11 +122,7 @@ def _openvino(bundle: Bundle, place: str, precision: str) -> Runtime:
         resolved = openvino_runtime.resolve(precision)
         return _with_second_look(precision, resolved, lambda each: openvino_runtime.OpenVinoRuntime(bundle, each))
     except (ImportError, RuntimeError) as error:
-        raise UsageError(
-            f"OpenVINO cannot run this network ({type(error).__name__}: {str(error).splitlines()[0][:120]}).",
-            where="runtime",
-            next_step="Use torch, or install the OpenVINO that constraints.txt names.",
-        ) from error
+        raise _cannot_run("OpenVINO", error) from error
 
 
 def _faster(bundle: Bundle, precision: str, hardware: Hardware | None) -> Runtime:
@@ -154,7 +150,18 @@ def _faster(bundle: Bundle, precision: str, hardware: Hardware | None) -> Runtim
         refused = error
     if not candidates and refused is not None:
         raise refused
-    return fastest(candidates, conditions, bundle.spec.size_px)
+    try:
+        return fastest(candidates, conditions, bundle.spec.size_px)
+    except (ImportError, RuntimeError) as error:
+        raise _cannot_run(" or ".join(name.split()[0] for name in candidates), error) from error
+
+
+def _cannot_run(who: str, error: Exception) -> UsageError:
+    return UsageError(
+        f"{who} cannot run this network ({first_line(error)}).",
+        where="runtime",
+        next_step="Name another --runtime or --precision, or install what constraints.txt names.",
+    )
 
 
 def _remembered_precision(conditions: Conditions, wanted: str, others: Set[str]) -> str | None:

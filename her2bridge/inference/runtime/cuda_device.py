@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from her2bridge.inference.runtime.base import first_line
 from her2bridge.model.inference_form import InferenceForm
 
 _LOG = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class CudaDevice:
                 return torch.empty(shape, dtype=dtype, pin_memory=True)
             except RuntimeError as error:
                 self._pins = False
-                _LOG.warning("No pinned memory (%s): copying to %s will be slower", _first_line(error), self._device)
+                _LOG.warning("No pinned memory (%s): copying to %s will be slower", first_line(error), self._device)
         return torch.empty(shape, dtype=dtype)
 
     def memory(self, shape: tuple[int, ...], dtype: torch.dtype, *, channels_last: bool = False) -> Tensor:
@@ -171,19 +172,15 @@ def triton_form(form: InferenceForm) -> nn.Module | None:
     try:
         from her2bridge.inference.runtime import triton_gates
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        _LOG.info("Without Triton (%s): gates are computed by torch, which takes longer", _first_line(error))
+        _LOG.info("Without Triton (%s): gates are computed by torch, which takes longer", first_line(error))
         return None
     try:
         fast = triton_gates.TritonForm(form)
         deviation = fast.deviation()
     except triton_gates.FAILURES as error:
-        _LOG.warning("Triton's kernels cannot be used (%s); torch's are", _first_line(error))
+        _LOG.warning("Triton's kernels cannot be used (%s); torch's are", first_line(error))
         return None
     if not deviation <= 1.0:  # NaN too
         _LOG.warning("Triton's kernels are off by %.3g times what rounding explains; torch's are used", deviation)
         return None
     return fast
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"

@@ -1,4 +1,4 @@
-"""Which of several runtimes is the fastest here: measured in a second or two, once a machine, and remembered.
+"""Which of several runtimes is the fastest here: measured in a few seconds, once a machine, and remembered.
 
 What was measured lies in ``runtimes.json`` in the user's cache folder (``HER2BRIDGE_CACHE`` names another), below
 everything on which it depends. A file that cannot be read or written is no fault: then it is measured again.
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from her2bridge.errors import WriteFailed
-from her2bridge.inference.runtime.base import Runtime
+from her2bridge.inference.runtime.base import Runtime, usual_batch_size
 from her2bridge.records import ByteArray
 from her2bridge.stopwatch import available_cores
 from her2bridge.storage import read_if_there, write_atomically
@@ -29,8 +29,10 @@ from her2bridge.storage import read_if_there, write_atomically
 CACHE_VARIABLE = "HER2BRIDGE_CACHE"
 
 _LOG = logging.getLogger(__name__)
-_ROUNDS = 2
+_ROUNDS = 3
 _SECONDS = 0.6  # after so long no further round is begun
+_BUSY = 1.5  # waiting processes a core beyond which a measurement says little
+_DAYS = 30  # that an entry is believed
 _KEPT = 50  # entries; the oldest go
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "MKL_NUM_THREADS")  # with the cores: how many torch takes
 
@@ -61,7 +63,8 @@ def fastest(candidates: Mapping[str, Callable[[], Runtime]], conditions: Conditi
         return next(iter(made.values()))
     speeds = _measure(made, size_px)
     _LOG.info("tiles a second here: %s", ", ".join(f"{name} {speed:.1f}" for name, speed in speeds.items()))
-    _remember(conditions, speeds)
+    if not _is_busy():
+        _remember(conditions, speeds)
     return made[max(speeds, key=lambda name: speeds[name])]
 
 
@@ -114,13 +117,15 @@ def _make(candidates: Mapping[str, Callable[[], Runtime]], enough: int) -> dict[
 
 def _measure(runtimes: Mapping[str, Runtime], size_px: int) -> Speeds:
     """Tiles a second: of each the best of a few rounds, which take turns, so that what disturbs disturbs all."""
-    count = max(8, 2 * available_cores())
+    count = 2 * usual_batch_size("cpu")
     tiles = np.random.default_rng(0).integers(0, 256, (count, size_px, size_px, 3), dtype=np.uint8)
-    spent = {name: _seconds(runtime, tiles) for name, runtime in runtimes.items()}  # the first call prepares things
+    for runtime in runtimes.values():
+        runtime(tiles)  # the first call prepares things
+    spent = dict.fromkeys(runtimes, 0.0)
     best = dict.fromkeys(runtimes, math.inf)
-    for round_ in range(_ROUNDS):
+    for _ in range(_ROUNDS):
         for name, runtime in runtimes.items():
-            if round_ == 0 or spent[name] < _SECONDS:
+            if spent[name] < _SECONDS:
                 seconds = _seconds(runtime, tiles)
                 spent[name] += seconds
                 best[name] = min(best[name], seconds)
@@ -133,6 +138,11 @@ def _seconds(runtime: Runtime, tiles: ByteArray) -> float:
     return time.perf_counter() - began
 
 
+def _is_busy() -> bool:
+    """Whether more processes wait for the cores than leaves a measurement its worth; not known on Windows."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > _BUSY * available_cores()
+
+
 def _remember(conditions: Conditions, speeds: Speeds) -> None:
     others = [entry for entry in _entries() if entry["for"] != dict(conditions)]
     entry = {
@@ -141,25 +151,34 @@ def _remember(conditions: Conditions, speeds: Speeds) -> None:
         "measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     content = {"entries": [*others, entry][-_KEPT:]}
+    file = _file()
+    if file is None:
+        return
     try:
-        write_atomically(_file(), (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        write_atomically(file, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     except WriteFailed as error:
         _LOG.info("the speeds are not remembered: %s (%s)", error.what, error.where)
 
 
 def _entries() -> list[dict[str, Any]]:
-    """What the file holds, without what is no entry."""
+    """What the file holds, without what is no entry, or too old."""
+    file = _file()
+    if file is None:
+        return []
     try:
-        content = json.loads(read_if_there(_file()) or b"{}")
+        content = json.loads(read_if_there(file) or b"{}")
         found = content["entries"] if content else []
         return [entry for entry in found if _is_entry(entry)]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        _LOG.info("the remembered speeds cannot be read (%s): %s", _file(), error)
+        _LOG.info("the remembered speeds cannot be read (%s): %s", file, error)
         return []
 
 
 def _is_entry(entry: Any) -> bool:
     if not isinstance(entry, dict) or not isinstance(entry.get("for"), dict):
+        return False
+    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(entry["measured"])
+    if age > datetime.timedelta(days=_DAYS):
         return False
     speeds = entry.get("tiles_per_second")
     return isinstance(speeds, dict) and len(speeds) > 0 and all(_is_speed(speed) for speed in speeds.values())
@@ -169,8 +188,13 @@ def _is_speed(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and value > 0
 
 
-def _file() -> Path:
-    return cache_folder() / "runtimes.json"
+def _file() -> Path | None:
+    """None where there is no home folder."""
+    try:
+        return cache_folder() / "runtimes.json"
+    except RuntimeError as error:
+        _LOG.info("no speeds are remembered: %s", error)
+        return None
 
 
 def _cpu_model() -> str:

@@ -81,7 +81,7 @@ class OpenVinoRuntime:
         logits = np.empty((len(tiles), 6), dtype=np.float32)
         for first in range(0, len(tiles), self._at_once):
             few = slice(first, first + self._at_once)
-            self._submit(np.ascontiguousarray(tiles[few]), logits[few])
+            self._submit(np.require(tiles[few], np.uint8, ["C", "W"]), logits[few])
         last = self._running[-1] if len(tiles) else None
 
         def result() -> Float32Array:
@@ -103,9 +103,11 @@ class OpenVinoRuntime:
 
     def _finish_oldest(self) -> None:
         oldest = self._running.popleft()
-        oldest.request.wait()
-        oldest.logits[:] = oldest.request.get_output_tensor().data[: len(oldest.logits)]
-        self._idle.append(oldest.request)
+        try:
+            oldest.request.wait()
+            oldest.logits[:] = oldest.request.get_output_tensor().data[: len(oldest.logits)]
+        finally:
+            self._idle.append(oldest.request)
 
 
 @dataclass(frozen=True, eq=False)
