@@ -95,6 +95,6 @@ class TestOpenVino:
 
 def test_tiles_need_not_be_writable() -> None:
     tiles = some_tiles(3)
-    expected = OpenVinoRuntime(random_bundle(), "fp32")(tiles)
+    expected = openvino_runtime.OpenVinoRuntime(random_bundle(), "fp32")(tiles)
     tiles.flags.writeable = False
-    np.testing.assert_array_equal(OpenVinoRuntime(random_bundle(), "fp32")(tiles), expected)
+    np.testing.assert_array_equal(openvino_runtime.OpenVinoRuntime(random_bundle(), "fp32")(tiles), expected)
