@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,9 @@ sys.path.insert(0, str(Path(__file__).parent))  # for coordinate_slide.py
 
 QUPATH = os.environ.get("PAQUO_QUPATH_DIR")
 os.environ.setdefault("PAQUO_QUPATH_DIR", str(Path(__file__).parent / "no-qupath"))  # none that lies about by chance
+
+if find_spec("triton") is not None and not Path("/dev/nvidiactl").exists():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is first imported, which parts of torch do
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

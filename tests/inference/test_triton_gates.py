@@ -21,9 +21,6 @@ from her2bridge.model.repvgg import NetworkSpec, Stage, build
 
 INSTALLED = importlib.util.find_spec("triton") is not None
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-if INSTALLED and DEVICE.type == "cpu":
-    # Read when triton is first imported, which happens after all tests have been collected.
-    os.environ["TRITON_INTERPRET"] = "1"
 
 IS_REQUIRED = "triton" in os.environ.get("HER2BRIDGE_REQUIRE", "").replace(",", " ").split()  # then no test is skipped
 
