@@ -142,7 +142,8 @@ def write_json(path: Path, benchmark: str, rows: Sequence[Row], **more: Any) -> 
 
 def command() -> str:
     """How this process was called, as one would type it, without ``--json FILE``."""
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    given = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv]  # not where it lies here
+    words = [Path(given[0]).name, *given[1:]]
     kept = []
     skip = False
     for word in words:

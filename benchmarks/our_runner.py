@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,14 +58,7 @@ def predict(job: protocol.Job, parts: protocol.Parts) -> int:
 
 def analyze(job: protocol.Job, parts: protocol.Parts) -> int:
     """``her2bridge analyze --whole-slide``: bundle, runtime, mask, tiles, score, GeoJSON."""
-    settings = RunSettings(
-        model=job["bundle"],
-        device="cpu",
-        runtime=job["runtime"],
-        precision=job["precision"],
-        batch_size=job["batch"],
-        whole_slide=True,
-    )
+    settings = replace(_settings(job), whole_slide=True)
     output = Path(job["out"]) / "tiles.geojson"
     with parts.on("all"):
         analyze_slide(SlideSource(Path(job["slide"])), [], output, settings)
@@ -76,20 +70,23 @@ def run(job: protocol.Job, parts: protocol.Parts) -> int:
     """``her2bridge run``: a project whose one image is wholly a Tumor region, scored and written."""
     slide = Path(job["slide"])
     path = project_of(slide, Path(job["out"]))
-    settings = RunSettings(
-        model=job["bundle"],
-        device="cpu",
-        runtime=job["runtime"],
-        precision=job["precision"],
-        batch_size=job["batch"],
-        backend="files",
-    )
+    settings = replace(_settings(job), backend="files")
     with parts.on("all"):
         told = run_project(path, settings)
     if told.scored != 1:
         raise RuntimeError(f"the image was not scored: {told}")
     stored = open_project(path, "files").entries[0].stored_tiles()
     return protocol.save_tiles(Path(job["out"]), np.rint(stored.bounds[:, :2]), _classes(stored.class_names))
+
+
+def _settings(job: protocol.Job) -> RunSettings:
+    return RunSettings(
+        model=job["bundle"],
+        device="cpu",
+        runtime=job["runtime"],
+        precision=job["precision"],
+        batch_size=job["batch"],
+    )
 
 
 def _classes(names: Sequence[str | None]) -> list[int]:

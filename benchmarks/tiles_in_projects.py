@@ -119,7 +119,11 @@ def main() -> None:
     if asked.json:
         names = ("her2bridge", "paquo", "numpy", "shapely")
         write_json(
-            asked.json, "tiles_in_projects", rows, versions=versions(*names), qupath=os.getenv("PAQUO_QUPATH_DIR")
+            asked.json,
+            "tiles_in_projects",
+            rows,
+            versions=versions(*names),
+            qupath=Path(os.getenv("PAQUO_QUPATH_DIR", "")).name,
         )
 
 
