@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from typing import TypeVar
 
 from her2bridge.events import ImageTimed
 
@@ -23,6 +24,9 @@ class Stage(StrEnum):
     SCORING = "scoring"
     WRITING = "writing"
     OTHER = "the rest"
+
+
+Item = TypeVar("Item")
 
 
 class Stopwatch:
@@ -49,6 +53,17 @@ class Stopwatch:
             spent = time.perf_counter() - began
             self._seconds[stage] += spent - self._inner
             self._inner = outer + spent
+
+    def each(self, stage: Stage, items: Iterable[Item]) -> Iterator[Item]:
+        """The items; getting each counts for the stage, what is done with it does not."""
+        iterator = iter(items)
+        while True:
+            with self.on(stage):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
 
     def decoded(self, seconds: float) -> None:
         """A thread has read and decoded for so long; called from any thread."""

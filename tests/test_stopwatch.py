@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -46,6 +47,29 @@ def test_what_lies_within_a_stage_counts_for_itself_alone(clock: list[float]) ->
         clock[0] += 8
     stages = watch.told("a", 0).stages
     assert (stages["writing"], stages["scoring"], stages["waiting for pixels"]) == (9, 2, 4)
+
+
+def test_getting_each_item_counts_and_what_is_done_with_it_does_not(clock: list[float]) -> None:
+    watch = Stopwatch()
+
+    def raw() -> Iterator[int]:
+        for number in range(3):
+            clock[0] += 1
+            yield number
+        clock[0] += 0.5
+
+    def cooked(items: Iterator[int]) -> Iterator[int]:
+        for item in items:
+            clock[0] += 10
+            yield item * 2
+
+    found = []
+    for item in watch.each(Stage.NETWORK, cooked(watch.each(Stage.PIXELS, raw()))):
+        found.append(item)
+        clock[0] += 100
+    assert found == [0, 2, 4]
+    told = watch.told("a", 0)
+    assert (told.stages["waiting for pixels"], told.stages["classifying"], told.stages["the rest"]) == (3.5, 30, 300)
 
 
 def test_an_error_is_timed_too(clock: list[float]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -12,8 +11,8 @@ import numpy as np
 from her2bridge.errors import Interrupted, ModelError
 from her2bridge.inference.one_colour import OncePerColour
 from her2bridge.inference.reader import read_tiles
-from her2bridge.inference.runtime.base import Pending, Runtime
-from her2bridge.records import ByteArray, Float32Array, IntArray, SlideSource, TileClass, TileGrid, TilePredictions
+from her2bridge.inference.runtime.base import Runtime, classified
+from her2bridge.records import SlideSource, TileClass, TileGrid, TilePredictions
 from her2bridge.slides import Slide, open_slide
 from her2bridge.stopwatch import Stage, Stopwatch
 
@@ -74,7 +73,8 @@ def predict_slide(
         with closing(
             read_tiles(slide, grid, batch_size=batch_size, workers=workers, on_block=watch.decoded)
         ) as batches:
-            for indices, result in _under_way(batches, OncePerColour(runtime), watch):
+            pixels = watch.each(Stage.PIXELS, batches)
+            for indices, result in watch.each(Stage.NETWORK, classified(pixels, OncePerColour(runtime))):
                 if not np.isfinite(result).all():
                     raise _not_finite(job, runtime)
                 probabilities[indices] = result
@@ -84,26 +84,6 @@ def predict_slide(
                 if should_stop is not None and done < len(grid) and should_stop():
                     raise _interrupted(job, done)
     return TilePredictions(grid, probabilities)
-
-
-def _under_way(
-    batches: Iterator[tuple[IntArray, ByteArray]], runtime: Runtime, watch: Stopwatch
-) -> Iterator[tuple[IntArray, Float32Array]]:
-    """Each batch's tiles and their probabilities, in order; the runtime always has as many batches as it can hold."""
-    waiting: deque[tuple[IntArray, Pending]] = deque()
-    while True:
-        with watch.on(Stage.PIXELS):
-            batch = next(batches, None)
-        if batch is None and not waiting:
-            return
-        with watch.on(Stage.NETWORK):
-            if batch is not None:
-                waiting.append((batch[0], runtime.start(batch[1])))
-            if batch is not None and len(waiting) < runtime.depth:
-                continue
-            indices, result = waiting.popleft()
-            probabilities = result()
-        yield indices, probabilities
 
 
 def _interrupted(job: SlideJob, done: int) -> Interrupted:

@@ -25,8 +25,12 @@ from her2bridge.stopwatch import available_cores
 BLOCK_TILES = 8
 """Tiles along a block's side: 2,048 px of the network's resolution, 12 MB."""
 
-MOST_WORKERS = 32
-"""Reading threads at most: their blocks take some 12 MB each, and twice that where they resample."""
+_MOST_WORKERS = 32  # their blocks take some 12 MB each, and twice that where they resample
+
+
+def usual_workers() -> int:
+    """Reading threads that suit the machine: one a core, 32 at most."""
+    return min(_MOST_WORKERS, available_cores())
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +102,7 @@ def read_tiles(
         SlideUnreadable: the file's pixels do not decode.
     """
     if workers is None:
-        workers = min(MOST_WORKERS, available_cores())
+        workers = usual_workers()
     blocks = plan_blocks(grid, block_tiles)
     order = np.concatenate([np.empty(0, np.int64), *(block.tiles for block in blocks)])
     batches = _Batches(len(order), batch_size, grid.spec.size_px)

@@ -28,6 +28,7 @@ import numpy as np
 from PIL import Image
 
 from her2bridge.errors import DatasetDamaged, DatasetNotFound, SizeMismatch, SlideUnreadable
+from her2bridge.inference.reader import usual_workers
 from her2bridge.qupath.image_uris import relocated
 from her2bridge.records import ByteArray, Crop, Flip, FloatArray, IntArray, Rotate, SlideSource, TileClass, TileSpec
 from her2bridge.slides import Slide, open_slide
@@ -227,7 +228,7 @@ def read_pixels(
 
     Args:
         out: where they are to go (a memory map, for instance); made where None.
-        workers: reading threads; default: one a core, four at most.
+        workers: reading threads; default: one a core, 32 at most.
         on_progress: told how many are done.
 
     Raises:
@@ -239,7 +240,7 @@ def read_pixels(
     order = np.lexsort((tiles.origins[rows, 0], tiles.origins[rows, 1], tiles.slide[rows]))
     is_new = np.diff(tiles.slide[rows][order], prepend=-1) != 0
     done = 0
-    with ThreadPoolExecutor(workers or min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(workers or usual_workers()) as pool:
         for places in np.split(order, np.flatnonzero(is_new)[1:]):  # one slide is open at a time
             needs_slide = any(tiles.files[row] is None for row in rows[places].tolist())
             slide = _opened(dataset.slides[tiles.slide[rows[places[0]]]]) if needs_slide else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from her2bridge.events import Emit
+from her2bridge.inference.reader import usual_workers
 from her2bridge.records import ByteArray, TileClass
 from her2bridge.storage import sha256_of, write_atomically
 from her2bridge.training.dataset import Dataset, read_pixels, save_dataset
@@ -46,7 +46,7 @@ def export_tiles(dataset: Dataset, emit: Emit) -> Dataset:
     from_slides = replace(dataset, tiles=replace(tiles, files=(None,) * total))
     once = np.unique(names, return_index=True)[1]  # two tiles of one place and label are one file
     order = once[np.lexsort((tiles.origins[once, 0], tiles.origins[once, 1], tiles.slide[once]))]
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(usual_workers()) as pool:
 
         def write(row: int, pixels: ByteArray) -> None:
             write_atomically(dataset.folder / names[row], _png(pixels, _mark(dataset, row)))

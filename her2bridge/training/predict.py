@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from her2bridge.errors import UsageError
 from her2bridge.events import Emit, RuntimeChosen
-from her2bridge.inference.runtime.base import Runtime, usual_batch_size
+from her2bridge.inference.runtime.base import Runtime, classified, usual_batch_size
 from her2bridge.inference.runtime.choose import choose_runtime
 from her2bridge.model.bundle import Bundle
-from her2bridge.records import Float32Array, IntArray, TileClass
+from her2bridge.records import ByteArray, Float32Array, IntArray, TileClass
 from her2bridge.training.dataset import Dataset, read_pixels
 from her2bridge.training.progress import ticker
 
@@ -74,12 +75,17 @@ def predict_rows(
     order = np.lexsort((tiles.origins[rows, 0], tiles.origins[rows, 1], tiles.slide[rows]))
     block = max(batch, _BLOCK_BYTES // (3 * dataset.spec.size_px**2) // batch * batch)
     found = np.empty((len(rows), len(TileClass)), dtype=np.float32)
-    tell = ticker(task, len(rows), emit)
-    for start in range(0, len(rows), block):
-        places = order[start : start + block]
-        pixels = read_pixels(dataset, rows[places])
-        for first in range(0, len(places), batch):
-            some = places[first : first + batch]
-            found[some] = runtime(pixels[first : first + batch])
-            tell(start + first + len(some))
+    tell, done = ticker(task, len(rows), emit), 0
+
+    def batches() -> Iterator[tuple[IntArray, ByteArray]]:
+        for start in range(0, len(rows), block):
+            places = order[start : start + block]
+            pixels = read_pixels(dataset, rows[places])
+            for first in range(0, len(places), batch):
+                yield places[first : first + batch], pixels[first : first + batch]
+
+    for places, probabilities in classified(batches(), runtime):
+        found[places] = probabilities
+        done += len(places)
+        tell(done)
     return found

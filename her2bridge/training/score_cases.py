@@ -17,7 +17,8 @@ import numpy as np
 
 from her2bridge.errors import DataFileError, SlideError, UsageError
 from her2bridge.events import Emit, Warned
-from her2bridge.inference.runtime.base import Runtime, usual_batch_size
+from her2bridge.inference.reader import usual_workers
+from her2bridge.inference.runtime.base import Runtime, classified, usual_batch_size
 from her2bridge.inference.runtime.choose import choose_runtime
 from her2bridge.model.bundle import Bundle, load_bundle
 from her2bridge.qupath import results
@@ -258,16 +259,19 @@ class _Reader:
         order, batch = np.lexsort((stored.bounds[:, 0], stored.bounds[:, 1])), usual_batch_size(runtime.device)
         classes = np.empty(len(stored), dtype=np.int64)
         try:
-            with open_slide(source) as slide, ThreadPoolExecutor(2) as pool:
+            with open_slide(source) as slide, ThreadPoolExecutor(usual_workers()) as pool:
 
                 def read(bounds: FloatArray) -> ByteArray:
                     x0, y0, x1, y1 = bounds.tolist()
                     return slide.read(x0, y0, x1 - x0, y1 - y0, size, size)
 
-                for start in range(0, len(order), batch):
-                    rows = order[start : start + batch]
-                    classes[rows] = runtime(np.stack(list(pool.map(read, stored.bounds[rows])))).argmax(axis=1)
-                    tell(start + len(rows))
+                parts = (order[start : start + batch] for start in range(0, len(order), batch))
+                batches = ((rows, np.stack(list(pool.map(read, stored.bounds[rows])))) for rows in parts)
+                done = 0
+                for rows, probabilities in classified(batches, runtime):
+                    classes[rows] = probabilities.argmax(axis=1)
+                    done += len(rows)
+                    tell(done)
         except SlideError as error:
             raise _LeftOut("its slide cannot be read", f"{error.what} {error.next_step}") from error
         return classes

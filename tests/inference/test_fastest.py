@@ -269,6 +269,24 @@ class TestChoice:
         if name != "auto":
             assert choose_runtime(bundle, "cpu", "bf16", runtime=name, hardware=has_bf16).precision == "bf16"
 
+    def test_a_second_look_that_fails_is_told_in_three_parts(
+        self, cache: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is made in the midst of a run, when a tile first needs it."""
+        of = OpenVinoRuntime
+
+        def make(bundle: Any, precision: str) -> Runtime:
+            if precision == "fp32":
+                raise RuntimeError("no memory\nat all")
+            return of(bundle, precision)
+
+        monkeypatch.setattr(openvino_runtime, "resolve", lambda wanted: "bf16" if wanted == "auto" else wanted)
+        monkeypatch.setattr(openvino_runtime, "OpenVinoRuntime", make)
+        runtime = choose_runtime(random_bundle(size=64), "cpu", runtime="openvino")
+        with pytest.raises(UsageError, match=r"second look in fp32 cannot run .*no memory") as error:
+            runtime(some_tiles(64)[:, ::4, ::4])
+        assert "--precision" in error.value.next_step
+
     def test_a_precision_that_neither_runs(self, cache: Path) -> None:
         with pytest.raises(UsageError) as error:
             choose_runtime(random_bundle(size=64), "cpu", "fp16", hardware=Hardware())

@@ -10,6 +10,7 @@ from made_evaluations import LABELS, Tile, colour_bundle, coloured
 
 from her2bridge.errors import UsageError
 from her2bridge.events import Event, RuntimeChosen, TaskProgress
+from her2bridge.inference.runtime.base import Pending
 from her2bridge.records import ByteArray, Float32Array
 from her2bridge.training import predict
 from her2bridge.training.predict import RuntimeSettings, predict_rows, ready
@@ -20,14 +21,25 @@ CPU = RuntimeSettings("cpu", "fp32", "torch")
 class Counting:
     """A runtime that keeps how many tiles a call had."""
 
-    name, device, precision = "counting", "cpu", "fp32"
+    name, device, precision, depth = "counting", "cpu", "fp32", 2
 
     def __init__(self) -> None:
         self.calls: list[int] = []
+        self.most_under_way = self._under_way = 0
 
     def __call__(self, tiles: ByteArray) -> Float32Array:
         self.calls.append(len(tiles))
         return np.repeat(tiles[:, 8, 8, :1].astype(np.float32), 6, axis=1)
+
+    def start(self, tiles: ByteArray) -> Pending:
+        self._under_way += 1
+        self.most_under_way = max(self.most_under_way, self._under_way)
+
+        def result() -> Float32Array:
+            self._under_way -= 1
+            return self(tiles)
+
+        return result
 
 
 def test_each_row_gets_its_own_tile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,6 +66,7 @@ def test_batches_and_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     predict_rows(runtime, dataset, np.arange(14), heard.append, batch_size=3, task="all of them")
     assert read == [6, 6, 2]
     assert runtime.calls == [3, 3, 3, 3, 2]
+    assert runtime.most_under_way == runtime.depth
     last = heard[-1]
     assert isinstance(last, TaskProgress)
     assert (last.task, last.done, last.total) == ("all of them", 14, 14)

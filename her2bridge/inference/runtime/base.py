@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from her2bridge.stopwatch import available_cores
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 RUNTIMES = ("auto", "torch", "openvino")
 
+Key = TypeVar("Key")
 
 _BATCH_SIZES = {"mps": 64, "cuda": 256}
 _TILES_A_CORE = 4
@@ -58,6 +60,18 @@ class Runtime(Protocol):
     def __call__(self, tiles: ByteArray) -> Float32Array:
         """Probabilities, float32 [b, 6], rows summing to 1, of tiles uint8 [b, size, size, 3], RGB; b may be 0."""
         ...
+
+
+def classified(batches: Iterable[tuple[Key, ByteArray]], runtime: Runtime) -> Iterator[tuple[Key, Float32Array]]:
+    """What each batch came with and its probabilities, in order; the runtime always has as many as it can hold."""
+    waiting: deque[tuple[Key, Pending]] = deque()
+    for key, tiles in batches:
+        waiting.append((key, runtime.start(tiles)))
+        if len(waiting) >= runtime.depth:
+            first, result = waiting.popleft()
+            yield first, result()
+    for key, result in waiting:
+        yield key, result()
 
 
 def normalisation(card: Mapping[str, Any]) -> tuple[Float32Array, Float32Array]:

@@ -180,8 +180,16 @@ def _remembered_precision(conditions: Conditions, wanted: str, others: Set[str])
 def _with_second_look(wanted: str, resolved: str, make: Callable[[str], Runtime]) -> Runtime:
     """The runtime in that precision; where ``auto`` made it bf16, doubtful tiles in fp32 too. Who names bf16 has it."""
     if wanted == "auto" and resolved == "bf16":
-        return SecondLook(make("bf16"), lambda: make("fp32"))
+        return SecondLook(make("bf16"), lambda: _made_later(make, "fp32"))
     return make(resolved)
+
+
+def _made_later(make: Callable[[str], Runtime], precision: str) -> Runtime:
+    """For what is made in the midst of a run: there nobody else looks after a library's errors."""
+    try:
+        return make(precision)
+    except (ImportError, RuntimeError) as error:
+        raise _cannot_run(f"The second look in {precision}", error) from error
 
 
 def _conditions(bundle: Bundle, precision: str) -> Conditions:
