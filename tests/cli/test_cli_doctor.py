@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +79,25 @@ def test_a_damaged_model_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert told.exit_code == 1
     assert "broken  Model: " in told.stdout
     assert "        next: " in told.stdout
+
+
+def test_a_torch_that_does_not_load_is_broken(tmp_path: Path) -> None:
+    """It is told once, and the rest is checked all the same."""
+    (tmp_path / "torch.py").write_text("raise OSError('a library is missing')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "HER2BRIDGE_CACHE": str(tmp_path / "cache")}
+    told = subprocess.run(
+        [sys.executable, "-m", "her2bridge", "doctor"],
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    assert told.returncode == 1, told.stderr
+    assert "broken  torch: cannot be loaded: a library is missing" in told.stdout
+    assert "ok      Model: " in told.stdout
+    assert "ok      Slides: " in told.stdout
+    assert "Network: " not in told.stdout
 
 
 @pytest.mark.skipif(QUPATH is not None, reason="here is one")

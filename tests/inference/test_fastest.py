@@ -23,6 +23,7 @@ from her2bridge.inference.runtime.torch_runtime import TorchRuntime
 from her2bridge.inference.second_look import DOUBT
 from her2bridge.records import ByteArray, Float32Array
 
+
 HERE = {"cpu": "made up", "cores": 2}
 
 
@@ -313,6 +314,22 @@ class TestChoice:
         assert not cache.exists()
         with pytest.raises(UsageError, match="not installed"):
             choose_runtime(bundle, "cpu", "fp32", runtime="openvino")
+
+    def test_torch_that_does_not_load_gives_way(
+        self, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fails(*_: Any) -> str:
+            raise OSError("a library is missing")
+
+        def fails_to_import(*_: Any) -> str:
+            raise ImportError("no openvino")
+
+        monkeypatch.setattr(choose, "_precision_in_torch", fails)
+        assert isinstance(choose_runtime(random_bundle(size=64), "cpu", "fp32"), OpenVinoRuntime)
+        assert "a library is missing" in caplog.text
+        monkeypatch.setattr(openvino_runtime, "resolve", fails_to_import)
+        with pytest.raises(UsageError, match=r"torch cannot run this network .OSError: a library"):
+            choose_runtime(random_bundle(size=64), "cpu", "fp32")
 
     def test_openvino_that_fails_gives_way(
         self, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -63,16 +63,24 @@ class TestOpenVino:
             choose_runtime(bundle, "cpu", "fp32", runtime="openvino")
         assert "unknown operator" in error.value.what
 
-    def test_writes_and_connects_nowhere(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("runtime", "remembers"), [("openvino", []), ("auto", [".cache", "her2bridge", "runtimes.json"])]
+    )
+    def test_connects_nowhere_and_writes_what_it_remembers_only(
+        self, runtime: str, remembers: list[str], tmp_path: Path
+    ) -> None:
         """OpenVINO's telemetry speaks to the network and writes to the home folder unless it is kept out."""
         code = (
             "import pathlib, socket, sys\n"
             "def refuse(*_): pathlib.Path.home().joinpath('socket').touch()\n"  # telemetry swallows what it is thrown
             "socket.socket.connect = socket.getaddrinfo = refuse\n"
             "import numpy as np\n"
-            "from her2bridge.inference.runtime.openvino_runtime import OpenVinoRuntime\n"
+            "from her2bridge.inference.runtime import fastest\n"
+            "from her2bridge.inference.runtime.choose import choose_runtime\n"
             "from her2bridge.model.bundle import load_bundle\n"
-            "print(OpenVinoRuntime(load_bundle())(np.zeros((1, 256, 256, 3), np.uint8)).shape)\n"
+            "fastest.usual_batch_size, fastest._is_busy = (lambda device: 1), (lambda: False)\n"
+            f"runtime = choose_runtime(load_bundle(), 'cpu', 'fp32', runtime={runtime!r})\n"
+            "print(runtime(np.zeros((1, 256, 256, 3), np.uint8)).shape)\n"
             "assert 'openvino' in sys.modules and sys.modules['openvino_telemetry'] is None\n"
         )
         home = tmp_path / "home"
@@ -82,7 +90,7 @@ class TestOpenVino:
             [sys.executable, "-c", code], check=True, env=environment, timeout=120, stdout=subprocess.PIPE
         )
         assert done.stdout.split() == [b"(1,", b"6)"]
-        assert list(home.rglob("*")) == []
+        assert sorted(path.name for path in home.rglob("*")) == remembers
 
     def test_not_on_a_gpu(self, bundle: Any) -> None:
         with pytest.raises(UsageError):

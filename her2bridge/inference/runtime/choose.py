@@ -148,6 +148,10 @@ def _faster(bundle: Bundle, precision: str, hardware: Hardware | None) -> Runtim
         )
     except UsageError as error:
         refused = error
+    except (ImportError, OSError) as error:  # OSError: a library of its own that is not found
+        if not candidates:
+            raise _cannot_run("torch", error) from error
+        _LOG.warning("torch cannot be used (%s); OpenVINO is", first_line(error))
     if not candidates and refused is not None:
         raise refused
     try:
