@@ -23,7 +23,6 @@ from her2bridge.inference.runtime.torch_runtime import TorchRuntime
 from her2bridge.inference.second_look import DOUBT
 from her2bridge.records import ByteArray, Float32Array
 
-
 HERE = {"cpu": "made up", "cores": 2}
 
 
