@@ -21,7 +21,7 @@ demo: setup
 	$(BIN)/her2bridge demo demo
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist worksteal
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

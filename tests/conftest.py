@@ -19,8 +19,14 @@ from her2bridge.restore import restore_project
 
 sys.path.insert(0, str(Path(__file__).parent))  # for coordinate_slide.py
 
-QUPATH = os.environ.get("PAQUO_QUPATH_DIR")
-os.environ.setdefault("PAQUO_QUPATH_DIR", str(Path(__file__).parent / "no-qupath"))  # none that lies about by chance
+_NO_QUPATH = str(Path(__file__).parent / "no-qupath")  # then none that lies about by chance is found
+_asked = os.environ.setdefault("PAQUO_QUPATH_DIR", _NO_QUPATH)  # pytest-xdist's processes inherit it
+QUPATH = None if _asked == _NO_QUPATH else _asked
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # each core has tests of its own
 
 if find_spec("triton") is not None and not Path("/dev/nvidiactl").exists():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is first imported, which parts of torch do

@@ -13,6 +13,7 @@ from PIL import Image
 
 from her2bridge.errors import ProjectNotFound, UsageError
 from her2bridge.events import Event, TaskProgress, Warned
+from her2bridge.inference.runtime.base import Pending
 from her2bridge.model.bundle import Bundle
 from her2bridge.qupath import results
 from her2bridge.qupath.open import open_project
@@ -208,11 +209,14 @@ class TestSlidesThatTheNetworkSaw:
         """Each place of the slide has its own colour, and a network that tells classes by colour reads some of them."""
 
         class ByColour:
-            name, device, precision = "by colour", "cpu", "fp32"
+            name, device, precision, depth = "by colour", "cpu", "fp32", 3
 
             def __call__(self, tiles: ByteArray) -> Float32Array:
                 assert tiles.shape[1:] == (SIDE, SIDE, 3)
                 return np.eye(6, dtype=np.float32)[tiles[:, SIDE // 2, SIDE // 2, 0] % 5]
+
+            def start(self, tiles: ByteArray) -> Pending:
+                return lambda: self(tiles)
 
         choose: Callable[..., ByColour] = lambda *_: ByColour()  # noqa: E731
         monkeypatch.setattr(score_cases, "choose_runtime", choose)
