@@ -24,9 +24,7 @@ _asked = os.environ.setdefault("PAQUO_QUPATH_DIR", _NO_QUPATH)  # pytest-xdist's
 QUPATH = None if _asked == _NO_QUPATH else _asked
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault(
-        "OMP_NUM_THREADS", "1"
-    )  # each core has tests of its own
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # each core has tests of its own
 
 if find_spec("triton") is not None and not Path("/dev/nvidiactl").exists():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is first imported, which parts of torch do

@@ -11,7 +11,7 @@ from her2bridge.inference.runtime.base import Pending
 from her2bridge.records import ByteArray, Float32Array
 
 SIZE = 64
-WHITE, GREY, BROWN = (255, 255, 255), (240, 241, 239), (120, 80, 40)
+WHITE, ROSE, BROWN = (255, 255, 255), (255, 241, 239), (120, 80, 40)
 
 
 class Counting:
@@ -56,9 +56,9 @@ def through(runtime: OncePerColour, batches: list[ByteArray]) -> Iterator[Float3
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_every_tile_gets_what_the_network_says_of_it(depth: int) -> None:
     batches = [
-        np.concatenate([tissue(3), plain(WHITE, GREY)]),
-        np.concatenate([plain(GREY), tissue(2, 1), plain(WHITE, BROWN, BROWN)]),
-        plain(WHITE, WHITE, GREY),
+        np.concatenate([tissue(3), plain(WHITE, ROSE)]),
+        np.concatenate([plain(ROSE), tissue(2, 1), plain(WHITE, BROWN, BROWN)]),
+        plain(WHITE, WHITE, ROSE),
         tissue(4, 2),
         plain(BROWN),
     ]
@@ -84,7 +84,7 @@ def test_a_batch_of_known_colours_asks_nothing() -> None:
 @pytest.mark.parametrize("place", [(0, 0), (0, 1), (17, 33), (SIZE - 1, SIZE - 1)])
 @pytest.mark.parametrize("channel", [0, 2])
 def test_one_pixel_makes_a_difference(place: tuple[int, int], channel: int) -> None:
-    tiles = plain(WHITE, WHITE, GREY)
+    tiles = plain(WHITE, WHITE, ROSE)
     tiles[1, place[0], place[1], channel] -= 1
     assert one_colour(tiles).tolist() == [True, False, True]
 
