@@ -35,6 +35,7 @@ from her2bridge.inference.runtime.base import normalisation, softmax
 from her2bridge.inference.runtime.choose import choose_runtime
 from her2bridge.inference.runtime.openvino_runtime import OpenVinoRuntime
 from her2bridge.inference.runtime.torch_runtime import TorchRuntime
+from her2bridge.inference.second_look import doubtful
 from her2bridge.model.bundle import Bundle, load_bundle
 from her2bridge.model.inference_form import inference_form
 from her2bridge.model.repvgg import RepVGG, fuse
@@ -43,8 +44,6 @@ from her2bridge.scoring import Circumstances, score_slide
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 REFERENCE = "reference"
-AGAIN = 0.05
-"""Tiles whose two most probable classes lie nearer could be computed again in fp32; the table tells what that helps."""
 Classify = Callable[[ByteArray], Float32Array]
 """Tiles, uint8 [b, size, size, 3], to probabilities, float32 [b, 6]."""
 
@@ -183,10 +182,16 @@ Seen = tuple[Part, Float32Array, Float32Array]
 """A part and what reference and candidate found, float32 [n, 6] each."""
 
 
-def compare(cache: Cache, candidate: str, wanted: Sequence[Part]) -> dict[str, Any]:
-    """A row from what the cache holds of these parts."""
-    seen = [(part, cache.load(REFERENCE, part), cache.load(candidate, part)) for part in wanted]
-    return row_of(cache.bundle, candidate, [(part, a, b) for part, a, b in seen if a is not None and b is not None])
+def compare(cache: Cache, candidate: str, wanted: Sequence[Part]) -> list[dict[str, Any]]:
+    """A row from what the cache holds of these parts; for bf16 a second one, with ``SecondLook``'s second look."""
+    loaded = [(part, cache.load(REFERENCE, part), cache.load(candidate, part)) for part in wanted]
+    seen = [(part, a, b) for part, a, b in loaded if a is not None and b is not None]
+    rows = [row_of(cache.bundle, candidate, seen)]
+    if candidate.endswith("bf16") and seen:
+        twice = [(part, a, np.where(doubtful(b)[:, None], a, b)) for part, a, b in seen]
+        rows.append(row_of(cache.bundle, f"{candidate}, doubtful tiles in fp32", twice))
+        rows[-1]["doubtful, %"] = 100.0 * float(np.mean(np.concatenate([doubtful(b) for _, _, b in seen])))
+    return rows
 
 
 def row_of(bundle: Bundle, candidate: str, seen: Sequence[Seen]) -> dict[str, Any]:
@@ -215,11 +220,6 @@ def flips(candidate: str, first: Float32Array, second: Float32Array) -> dict[str
         row[one.label] = f"{int(changed[before == one].sum())} of {int((before == one).sum())}"
     row["largest change of a probability"] = float(np.abs(first - second).max())
     row["largest margin of a flip"] = float(margin.max()) if len(margin) else None
-    if len(margin):
-        top = np.sort(second, axis=1)[:, -2:]
-        doubtful = top[:, 1] - top[:, 0] < AGAIN
-        row[f"margin < {AGAIN}, % of tiles"] = 100.0 * float(doubtful.mean())
-        row["flips left if those are computed again"] = int((changed & ~doubtful).sum())
     return row
 
 
@@ -267,7 +267,7 @@ def main() -> None:
             fill(cache, wanted, {REFERENCE: _plain(bundle, device)}, anew=False)
         fill(cache, wanted, ready, asked.anew)
         names = [name for name in names if name in ready]
-    rows = [compare(cache, name, wanted) for name in names]
+    rows = [row for name in names for row in compare(cache, name, wanted)]
     print(
         f"\n{machine_told(machine())}; {bundle.name} {bundle.sha256[:12]}; reference: torch {torch.__version__} fp32\n"
     )

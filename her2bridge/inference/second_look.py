@@ -15,8 +15,8 @@ from her2bridge.inference.runtime.base import Pending, Runtime
 from her2bridge.records import BoolArray, ByteArray, Float32Array
 
 DOUBT = 0.06
-"""Tiles whose best two classes' probabilities differ by less are looked at again. Of 65 tiles whose class bf16 changed,
-64 lay below 0.05 (``benchmarks/precision.py``)."""
+"""Tiles whose best two classes' probabilities differ by less are looked at again. Of 144 tiles among
+20,075 whose class bf16 changed, all but three lay below; 4.3 % of all tiles do (``benchmarks/precision.py``)."""
 
 
 class SecondLook:
