@@ -12,7 +12,7 @@ from her2bridge.synth.tiles import render_batch
 
 def test_default_bundle_knows_tiles_of_unseen_seeds() -> None:
     bundle = load_bundle()
-    batch = render_batch(20, np.random.default_rng([2026, 7]), bundle.spec.size_px, bundle.spec.mpp, per_field=4)
+    batch = render_batch(8, np.random.default_rng([2026, 7]), bundle.spec.size_px, bundle.spec.mpp, per_field=4)
     mean, std = (torch.tensor(bundle.card["transform"][key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     network = fuse(bundle.network())
     guesses = []
