@@ -18,7 +18,6 @@ import math
 import tempfile
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from her2bridge.errors import Her2BridgeError
 from her2bridge.experiments.peers import PEERS, build_peer
 from her2bridge.inference.onnx_export import export_onnx
 from her2bridge.inference.runtime import openvino_runtime
-from her2bridge.inference.runtime.base import Pending, Runtime, normalisation
+from her2bridge.inference.runtime.base import Runtime, classified, normalisation
 from her2bridge.inference.runtime.choose import choose_runtime
 from her2bridge.inference.runtime.torch_runtime import TorchHardware
 from her2bridge.model.attention import GCT, Attention
@@ -116,13 +115,8 @@ def through(runtime: Runtime, tiles: ByteArray) -> Call:
     """A runtime with as many batches under way as it takes, as the engine uses it."""
 
     def call(times: int) -> None:
-        waiting: deque[Pending] = deque()
-        for _ in range(times):
-            waiting.append(runtime.start(tiles))
-            if len(waiting) >= runtime.depth:
-                waiting.popleft()()
-        for result in waiting:
-            result()
+        for _ in classified(((None, tiles) for _ in range(times)), runtime):
+            pass
 
     return call
 

@@ -62,7 +62,7 @@ def predict_rows(
 ) -> Float32Array:
     """Class probabilities of the tiles of m rows, float32 [m, 6].
 
-    Memory holds one block of tiles, whatever m is. Tiles are read slide by slide.
+    Memory holds two blocks of tiles at most, whatever m is. Tiles are read slide by slide, while the network computes.
 
     Args:
         task: what progress is told as.
